@@ -83,11 +83,9 @@ func decompress(payload []byte) ([]byte, error) {
 	}
 	body := payload[:len(payload)-4]
 	size := int64(binary.LittleEndian.Uint32(payload[len(payload)-4:]))
-	if size > maxKernel {
-		return nil, fmt.Errorf("%w: uncompressed length %d is over %d", ErrNotKernel, size, maxKernel)
-	}
+	method := format(payload)
 	var r io.Reader
-	switch format(payload) {
+	switch method {
 	case "lz4":
 		r = lz4.NewReader(bytes.NewReader(body))
 	case "zstd":
@@ -105,14 +103,17 @@ func decompress(payload []byte) ([]byte, error) {
 		r = z
 	default:
 		return nil, fmt.Errorf("kernel is compressed with %s: only lz4, zstd and gzip are supported; "+
-			"unpack it with the kernel's scripts/extract-vmlinux and set WAGGLE_KERNEL to the result", format(payload))
+			"unpack it with the kernel's scripts/extract-vmlinux and set WAGGLE_KERNEL to the result", method)
 	}
-	vmlinux := bytes.NewBuffer(make([]byte, 0, size+bytes.MinRead))
-	if _, err := io.Copy(vmlinux, io.LimitReader(r, size+1)); err != nil {
-		return nil, fmt.Errorf("decompress kernel (%s): %w", format(payload), err)
+	if size > maxKernel {
+		return nil, fmt.Errorf("%w: uncompressed length %d is over %d", ErrNotKernel, size, maxKernel)
+	}
+	var vmlinux bytes.Buffer
+	if _, err := io.Copy(&vmlinux, io.LimitReader(r, size+1)); err != nil {
+		return nil, fmt.Errorf("decompress kernel (%s): %w", method, err)
 	}
 	if int64(vmlinux.Len()) != size {
-		return nil, fmt.Errorf("decompress kernel (%s): %d bytes, header says %d", format(payload), vmlinux.Len(), size)
+		return nil, fmt.Errorf("decompress kernel (%s): %d bytes, header says %d", method, vmlinux.Len(), size)
 	}
 	return vmlinux.Bytes(), nil
 }
