@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -49,8 +50,8 @@ type resolver interface {
 	LookupTXT(ctx context.Context, name string) ([]string, error)
 }
 
-// hostResolver is Go's own on Linux, cgo or not: glibc does not find the guest's
-// fully qualified names, with a dot at the end, in the hosts file. macOS has
+// hostResolver is Go's own on Linux, cgo or not: glibc does not find fully
+// qualified names, which the guest's all are, in the hosts file. macOS has
 // resolvers that only the system knows.
 var hostResolver = &net.Resolver{PreferGo: runtime.GOOS == "linux"}
 
@@ -146,7 +147,7 @@ func (d *dnsServer) lookup(ctx context.Context, q dns.Question) ([]dns.RR, error
 	hdr := dns.RR_Header{Name: q.Name, Rrtype: q.Qtype, Class: dns.ClassINET, Ttl: dnsTTL}
 	switch q.Qtype {
 	case dns.TypeA:
-		addrs, err := d.resolver.LookupNetIP(ctx, "ip4", q.Name)
+		addrs, err := d.resolver.LookupNetIP(ctx, "ip4", hostName(q.Name))
 		return records(addrs, err, func(a netip.Addr) dns.RR {
 			return &dns.A{Hdr: hdr, A: a.Unmap().AsSlice()}
 		})
@@ -178,6 +179,17 @@ func (d *dnsServer) lookup(ctx context.Context, q dns.Question) ([]dns.RR, error
 	default:
 		return nil, nil
 	}
+}
+
+// hostName is a name of the guest's as the host would type it. A name with dots
+// keeps the one at its end, which spares it the host's search list; a single
+// word loses it, because hosts files have such words without.
+func hostName(name string) string {
+	word := strings.TrimSuffix(name, ".")
+	if strings.Contains(word, ".") {
+		return name
+	}
+	return word
 }
 
 func records[T any](list []T, err error, record func(T) dns.RR) ([]dns.RR, error) {

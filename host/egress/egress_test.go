@@ -42,7 +42,7 @@ func TestGuestConfigIsConsistent(t *testing.T) {
 }
 
 // listenTCP serves every connection with handle until the test ends.
-func listenTCP(t *testing.T, handle func(*net.TCPConn)) net.Addr {
+func listenTCP(t testing.TB, handle func(*net.TCPConn)) net.Addr {
 	t.Helper()
 	ln, err := net.Listen("tcp4", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -286,4 +286,37 @@ func TestRefusalsAreLoggedButNotWithoutBound(t *testing.T) {
 	require.NoError(t, n.Close())
 	require.Contains(t, out.String(), "dst=10.0.0.1:80")
 	require.Less(t, bytes.Count(out.Bytes(), []byte("\n")), 200)
+}
+
+// BenchmarkTCPDownload measures one flow from a server of the host to the guest;
+// both stacks run here.
+func BenchmarkTCPDownload(b *testing.B) {
+	const size = 16 << 20
+	data := make([]byte, size)
+	n := newTestNetwork(b, Config{}, nil)
+	n.routes.add("203.0.113.7:80", listenTCP(b, func(c *net.TCPConn) { _, _ = c.Write(data) }))
+	g := attachGuest(b, n.Network)
+	b.SetBytes(size)
+	for b.Loop() {
+		conn, err := g.dialTCP(testContext(b), "203.0.113.7:80")
+		require.NoError(b, err)
+		got, err := io.Copy(io.Discard, conn)
+		require.NoError(b, err)
+		require.EqualValues(b, size, got)
+		require.NoError(b, conn.Close())
+	}
+}
+
+// BenchmarkTCPConnect measures connection set-up: policy, dial and handshake.
+func BenchmarkTCPConnect(b *testing.B) {
+	n := newTestNetwork(b, Config{}, nil)
+	n.routes.add("203.0.113.7:80", listenTCP(b, func(*net.TCPConn) {}))
+	g := attachGuest(b, n.Network)
+	for b.Loop() {
+		conn, err := g.dialTCP(testContext(b), "203.0.113.7:80")
+		require.NoError(b, err)
+		_, err = conn.Read(make([]byte, 1))
+		require.ErrorIs(b, err, io.EOF)
+		require.NoError(b, conn.Close())
+	}
 }

@@ -35,7 +35,7 @@ type testNetwork struct {
 	routes *routes
 }
 
-func newTestNetwork(t *testing.T, cfg Config, res resolver) *testNetwork {
+func newTestNetwork(t testing.TB, cfg Config, res resolver) *testNetwork {
 	t.Helper()
 	if cfg.Mode == "" {
 		cfg.Mode = Open
@@ -95,7 +95,7 @@ type guest struct {
 	ep    *channel.Endpoint
 }
 
-func attachGuest(t *testing.T, n *Network) *guest {
+func attachGuest(t testing.TB, n *Network) *guest {
 	t.Helper()
 	conn, err := n.Attach()
 	require.NoError(t, err)
@@ -166,7 +166,7 @@ func fullAddr(s string) tcpip.FullAddress {
 	return tcpip.FullAddress{NIC: nicID, Addr: stackAddr(ap.Addr()), Port: ap.Port()}
 }
 
-func testContext(t *testing.T) context.Context {
+func testContext(t testing.TB) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), testTimeout)
 	t.Cleanup(cancel)

@@ -30,9 +30,10 @@ const (
 	// bytes. It bounds what a guest can make the supervisor keep:
 	// maxTCPFlows times both directions.
 	tcpBuffer = 256 << 10
-	// tcpTimeWait is short because nothing on a Unix socket arrives late, and
-	// long enough to answer a repeated FIN.
-	tcpTimeWait = time.Second
+	// tcpTimeWait is short because nothing on a Unix socket arrives late. While
+	// it lasts, a guest that uses the port again waits a second for its next
+	// SYN: the stack drops the first.
+	tcpTimeWait = 10 * time.Millisecond
 )
 
 // newStack builds a stack that accepts packets for any address.

@@ -17,7 +17,9 @@ import (
 )
 
 const (
-	// maxTCPFlows at a time, those being dialled included.
+	// maxTCPFlows at a time, those being dialled included. A handshake that
+	// the guest leaves unfinished counts until the stack gives it up, after
+	// two minutes at most.
 	maxTCPFlows = 512
 	// dialTimeout for one destination, after which the guest is reset.
 	dialTimeout = 30 * time.Second
