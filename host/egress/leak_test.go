@@ -11,10 +11,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stacklok/go-microvm/net/topology"
 	"github.com/stretchr/testify/require"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
-
-	"github.com/stacklok/go-microvm/net/topology"
 )
 
 // stuckDialer never connects, until its context ends.
