@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package disk
+
+import (
+	"archive/tar"
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+)
+
+const (
+	copyBuffer = 1 << 20
+	tarBlock   = 512
+)
+
+// spool is one uncompressed layer in a nameless temporary file, so that its
+// content can be read in another order than it came. The file is gone with the
+// process, however that ends.
+type spool struct {
+	f       *os.File
+	size    int64
+	entries []*entry
+}
+
+func (s *spool) close() { _ = s.f.Close() }
+
+// budget is what is left of Limits while the layers of one image are read.
+type budget struct {
+	entries    int
+	raw, files int64
+	limits     Limits
+}
+
+func (b *budget) takeEntry() error {
+	if b.entries--; b.entries < 0 {
+		return fmt.Errorf("%w: more than %d files", ErrTooLarge, b.limits.Entries)
+	}
+	return nil
+}
+
+func (b *budget) takeFile(size int64) error {
+	if b.files -= size; b.files < 0 {
+		return fmt.Errorf("%w: files of more than %d bytes", ErrTooLarge, b.limits.Bytes)
+	}
+	return nil
+}
+
+// tee copies what the tar reader consumes into the spool file and knows the
+// position. It stops at the end of the budget or of ctx.
+type tee struct {
+	ctx    context.Context
+	src    io.Reader
+	dst    *bufio.Writer
+	pos    int64
+	budget *budget
+	// failed is an error of ours or of the host, as opposed to one of the
+	// layer. The tar reader passes errors on, but not all unchanged.
+	failed error
+}
+
+func (t *tee) Read(p []byte) (int, error) {
+	if err := t.ctx.Err(); err != nil {
+		t.failed = err
+		return 0, err
+	}
+	n, err := t.src.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.failed = err
+	}
+	t.pos += int64(n)
+	if t.budget.raw -= int64(n); t.budget.raw < 0 {
+		t.failed = fmt.Errorf("%w: layers of more than %d bytes", ErrTooLarge, t.budget.limits.Bytes)
+		return 0, t.failed
+	}
+	if _, werr := t.dst.Write(p[:n]); werr != nil {
+		t.failed = fmt.Errorf("spool layer: %w", werr)
+		return 0, t.failed
+	}
+	return n, err
+}
+
+// readLayer spools one layer below dir and indexes it.
+func readLayer(ctx context.Context, dir string, number int, layer Layer, b *budget) (_ *spool, err error) {
+	src, err := layer.Open(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("open layer: %w", err)
+	}
+	defer func() { err = errors.Join(err, src.Close()) }()
+	f, err := os.CreateTemp(dir, buildPrefix+"layer-")
+	if err != nil {
+		return nil, fmt.Errorf("spool layer: %w", err)
+	}
+	s := &spool{f: f}
+	defer func() {
+		if err != nil {
+			s.close()
+		}
+	}()
+	if err := os.Remove(f.Name()); err != nil {
+		return nil, fmt.Errorf("spool layer: %w", err)
+	}
+	t := &tee{ctx: ctx, src: bufio.NewReaderSize(src, copyBuffer), dst: bufio.NewWriterSize(f, copyBuffer), budget: b}
+	if err := s.index(t, number); err != nil {
+		if t.failed != nil {
+			return nil, t.failed
+		}
+		return nil, err
+	}
+	if err := t.dst.Flush(); err != nil {
+		return nil, fmt.Errorf("spool layer: %w", err)
+	}
+	s.size = t.pos
+	return s, nil
+}
+
+// index reads the tar to its very end: the source verifies its digest there.
+func (s *spool) index(t *tee, number int) error {
+	tr := tar.NewReader(t)
+	buf := make([]byte, copyBuffer)
+	for {
+		// Content was read to its end below, so only padding lies between
+		// here and the next header (which may have extension headers first).
+		off := (t.pos + tarBlock - 1) / tarBlock * tarBlock
+		hdr, err := tr.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return fmt.Errorf("%w: read tar: %w", ErrBadLayer, err)
+		}
+		if err := t.budget.takeEntry(); err != nil {
+			return err
+		}
+		e, err := newEntry(hdr, number, off)
+		if err != nil {
+			return err
+		}
+		if e == nil {
+			continue
+		}
+		if err := t.budget.takeFile(e.node.size); err != nil {
+			return err
+		}
+		s.entries = append(s.entries, e)
+		if _, err := io.CopyBuffer(onlyWriter{io.Discard}, onlyReader{tr}, buf); err != nil {
+			return fmt.Errorf("%w: read %q: %w", ErrBadLayer, hdr.Name, err)
+		}
+	}
+	if _, err := io.CopyBuffer(onlyWriter{io.Discard}, t, buf); err != nil {
+		return fmt.Errorf("%w: read tar: %w", ErrBadLayer, err)
+	}
+	return nil
+}
+
+// onlyWriter and onlyReader hide ReadFrom and WriteTo, which would bring
+// small buffers of their own.
+type onlyWriter struct{ io.Writer }
+
+type onlyReader struct{ io.Reader }
+
+// open returns the content of a regular file. Going through the tar reader
+// again expands sparse files.
+func (s *spool) open(off int64) (io.Reader, error) {
+	tr := tar.NewReader(io.NewSectionReader(s.f, off, s.size-off))
+	if _, err := tr.Next(); err != nil {
+		return nil, fmt.Errorf("read spooled layer: %w", err)
+	}
+	return tr, nil
+}
