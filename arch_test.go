@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package waggle_test
+
+import (
+	"encoding/json"
+	"os/exec"
+	"path"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+const module = "github.com/stacklok/waggle/"
+
+// rule says which packages of this module a package may import. Packages are
+// named relative to the module; "host/qemu" also covers what is below it.
+type rule struct {
+	pkg    string
+	allow  []string
+	reason string
+}
+
+// rules is the import table of docs/architecture.md. A package without a rule
+// fails the test: adding one is a decision, not an accident.
+var rules = []rule{
+	{"proto", []string{"proto"}, "the contract depends on nothing"},
+	{"version", nil, "a leaf"},
+	{"host/vm", nil, "a contract depends on nothing"},
+	{"host/vsock", nil, "a way to dial depends on nothing"},
+	{"host/vhostvsock", nil, "the device knows neither VMMs nor guestd"},
+	{"host/egress", nil, "the network knows neither VMMs nor guestd"},
+	{"host/image", nil, "images know nothing of who boots them"},
+	{"host/disk", nil, "disks are made of tar streams, not of images"},
+	{"host/qemu", []string{"host/qemu", "host/vm", "host/vhostvsock", "images/kernel"}, "a backend knows its contract and its device"},
+	{"images/kernel", []string{"images/kernel"}, "a build tool"},
+	{"guestd", []string{"guestd", "proto", "version"}, "host and guestd meet only in proto"},
+	{"cmd/guestd", []string{"guestd", "proto", "version"}, "host and guestd meet only in proto"},
+	{"cmd/waggle", []string{"host", "proto", "version"}, "the only wiring"},
+}
+
+type listed struct {
+	ImportPath string
+	Imports    []string
+}
+
+// TestImports holds the arrows of the design: host and guestd meet only in
+// proto, contracts depend on nothing, and only cmd wires.
+func TestImports(t *testing.T) {
+	t.Parallel()
+	for _, p := range list(t) {
+		name := strings.TrimPrefix(p.ImportPath, module)
+		if p.ImportPath+"/" == module {
+			continue
+		}
+		r, ok := ruleOf(name)
+		if !ok {
+			t.Errorf("%s has no rule in arch_test.go: say what it may import, and why", name)
+			continue
+		}
+		for _, imp := range p.Imports {
+			rel, ours := strings.CutPrefix(imp, module)
+			if ours && !slices.ContainsFunc(r.allow, func(a string) bool { return within(rel, a) }) {
+				t.Errorf("%s must not import %s: %s", name, rel, r.reason)
+			}
+		}
+	}
+}
+
+// TestRulesAreUsed fails when a rule outlives its package.
+func TestRulesAreUsed(t *testing.T) {
+	t.Parallel()
+	pkgs := list(t)
+	for _, r := range rules {
+		require.True(t, slices.ContainsFunc(pkgs, func(p listed) bool {
+			return within(strings.TrimPrefix(p.ImportPath, module), r.pkg)
+		}), "no package for rule %q", r.pkg)
+	}
+}
+
+func ruleOf(name string) (rule, bool) {
+	i := slices.IndexFunc(rules, func(r rule) bool { return within(name, r.pkg) })
+	if i < 0 {
+		return rule{}, false
+	}
+	return rules[i], true
+}
+
+func within(name, dir string) bool {
+	return name == dir || strings.HasPrefix(name, path.Clean(dir)+"/")
+}
+
+func list(t *testing.T) []listed {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", "list", "-e", "-json=ImportPath,Imports", "./...")
+	cmd.Env = append(cmd.Environ(), "CGO_ENABLED=0", "GOOS=linux")
+	out, err := cmd.Output()
+	require.NoError(t, err)
+	var pkgs []listed
+	for dec := json.NewDecoder(strings.NewReader(string(out))); dec.More(); {
+		var p listed
+		require.NoError(t, dec.Decode(&p))
+		pkgs = append(pkgs, p)
+	}
+	require.NotEmpty(t, pkgs)
+	return pkgs
+}
