@@ -20,6 +20,10 @@ const (
 // ErrStopped is what Machine.Err returns after an end that was asked for.
 var ErrStopped = errors.New("vm stopped on request")
 
+// ErrPoweredOff is what Machine.Err returns when the guest switched itself off,
+// as it does after an orderly shutdown.
+var ErrPoweredOff = errors.New("guest powered itself off")
+
 // Disk is one block device of the guest. Order is meaning: the first disk is
 // /dev/vda, the second /dev/vdb.
 type Disk struct {
@@ -89,8 +93,8 @@ type Machine interface {
 	// Done is closed when the VMM has ended, its console is drained and all
 	// that the backend held for it is released.
 	Done() <-chan struct{}
-	// Err says why the machine ended: ErrStopped after Stop, otherwise the
-	// cause. It is nil until Done is closed.
+	// Err says why the machine ended: ErrStopped after Stop, ErrPoweredOff when
+	// the guest shut down by itself, otherwise the cause. It is nil until Done is closed.
 	Err() error
 	// Stop ends the machine at once, as if the power was cut, and returns
 	// when Done is closed or ctx ends. It is idempotent. An orderly shutdown

@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package qemu
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+
+	"github.com/stacklok/waggle/host/qemu/initramfs"
+)
+
+// Accel says how guest code is run.
+type Accel string
+
+// The values of Accel.
+const (
+	AccelAuto Accel = "auto" // KVM if ProbeKVM finds nothing wrong, else TCG
+	AccelKVM  Accel = "kvm"
+	AccelTCG  Accel = "tcg"
+)
+
+// What New may find missing. The error names the remedy.
+var (
+	ErrNoBinary = errors.New("qemu is not installed")
+	ErrNoKernel = errors.New("no guest kernel")
+	ErrNoGuestd = errors.New("no guest agent")
+)
+
+// User is the identity that QEMU runs with.
+type User struct {
+	UID, GID uint32
+}
+
+// Config says what all machines of a backend have in common. Kernel, Guestd and
+// CacheDir are required.
+type Config struct {
+	// Binary is a path or a name in PATH; qemu-system-<arch> by default.
+	Binary string
+	// Kernel is a directory made by images/kernel, or a kernel image that needs
+	// no modules.
+	Kernel string
+	// Guestd is the static guest agent, which becomes /init.
+	Guestd string
+	// GuestdInfo goes to the guest in boot.json as it is. May be nil.
+	GuestdInfo json.RawMessage
+	// CacheDir holds initial file systems by the hash of their content.
+	CacheDir string
+	// Accel is AccelAuto if empty.
+	Accel Accel
+	// User to run QEMU as. If nil: a uid of its own for each machine when the
+	// caller is root, the caller otherwise.
+	User *User
+	// Logger may be nil.
+	Logger *slog.Logger
+}
+
+// Backend starts machines with QEMU. Its methods may be called concurrently.
+type Backend struct {
+	cfg     Config
+	arch    arch
+	binary  string
+	kernel  string
+	modules []string
+	accel   Accel
+	tscKHz  uint64 // 0 when unknown
+	log     *slog.Logger
+}
+
+// New checks that everything a machine needs is there, and starts nothing.
+func New(cfg Config) (*Backend, error) {
+	b := &Backend{cfg: cfg, log: cfg.Logger}
+	if b.log == nil {
+		b.log = slog.New(slog.DiscardHandler)
+	}
+	var err error
+	if b.arch, err = archFor(runtime.GOARCH); err != nil {
+		return nil, err
+	}
+	if b.binary, err = FindBinary(cfg.Binary); err != nil {
+		return nil, err
+	}
+	if b.kernel, b.modules, err = findKernel(cfg.Kernel); err != nil {
+		return nil, err
+	}
+	if info, err := os.Stat(cfg.Guestd); err != nil || !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%w at %q: run `task build`, or set WAGGLE_GUESTD_DIR to the directory that holds "+
+			"guestd-linux-%s", ErrNoGuestd, cfg.Guestd, runtime.GOARCH)
+	}
+	if cfg.CacheDir == "" {
+		return nil, errors.New("no cache directory for initial file systems given")
+	}
+	if b.accel, err = chooseAccel(cfg.Accel, b.log); err != nil {
+		return nil, err
+	}
+	b.tscKHz = hostTSC()
+	return b, nil
+}
+
+// Name is "qemu".
+func (b *Backend) Name() string { return "qemu" }
+
+// Accel is how this backend runs guest code: AccelKVM or AccelTCG.
+func (b *Backend) Accel() Accel { return b.accel }
+
+// FindBinary returns the path of QEMU for this machine's architecture. binary is
+// as in Config.
+func FindBinary(binary string) (string, error) {
+	a, err := archFor(runtime.GOARCH)
+	if err != nil {
+		return "", err
+	}
+	if binary == "" {
+		binary = a.binary
+	}
+	path, err := exec.LookPath(binary)
+	if err != nil {
+		return "", fmt.Errorf("%w: %w; install it with `apt-get install %s`", ErrNoBinary, err, a.pkg)
+	}
+	return filepath.Abs(path)
+}
+
+// findKernel returns the kernel image and its modules in load order.
+func findKernel(path string) (image string, modules []string, err error) {
+	const remedy = "prepare one with `go run ./images/kernel -out DIR` (`task deps` does), or set WAGGLE_KERNEL"
+	if path == "" {
+		return "", nil, fmt.Errorf("%w given: %s", ErrNoKernel, remedy)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return "", nil, fmt.Errorf("%w at %s: %s", ErrNoKernel, path, remedy)
+		}
+		return "", nil, fmt.Errorf("open kernel: %w", err)
+	}
+	if !info.IsDir() {
+		return path, nil, nil
+	}
+	// The link `current` may change while machines start: resolve it once.
+	dir, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return "", nil, fmt.Errorf("open kernel directory: %w", err)
+	}
+	image = filepath.Join(dir, "vmlinux")
+	if _, err := os.Stat(image); err != nil {
+		return "", nil, fmt.Errorf("%w: %s has no vmlinux; %s", ErrNoKernel, path, remedy)
+	}
+	modules, err = filepath.Glob(filepath.Join(dir, "modules", "*.ko"))
+	if err != nil {
+		return "", nil, fmt.Errorf("list kernel modules: %w", err)
+	}
+	slices.Sort(modules)
+	return image, modules, nil
+}
+
+// chooseAccel turns auto into what works here.
+func chooseAccel(want Accel, log *slog.Logger) (Accel, error) {
+	switch want {
+	case AccelTCG:
+		return AccelTCG, nil
+	case AccelKVM:
+		if err := ProbeKVM(); err != nil {
+			return "", err
+		}
+		return AccelKVM, nil
+	case AccelAuto, "":
+		if err := ProbeKVM(); err != nil {
+			log.Debug("no KVM, emulating", slog.Any("reason", err))
+			return AccelTCG, nil
+		}
+		return AccelKVM, nil
+	}
+	return "", fmt.Errorf("unknown accelerator %q: want auto, kvm or tcg", want)
+}
+
+// content is what this backend's initial file system is made of.
+func (b *Backend) content() initramfs.Content {
+	return initramfs.Content{Guestd: b.cfg.Guestd, Modules: b.modules, GuestdInfo: b.cfg.GuestdInfo}
+}
