@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package image
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"syscall"
+
+	"github.com/docker/distribution/registry/api/errcode"
+	"go.podman.io/image/v5/docker"
+)
+
+var (
+	// ErrNotFound is an image that neither the store nor its source has.
+	ErrNotFound = errors.New("image not found")
+	// ErrReference is a name that cannot be an image's.
+	ErrReference = errors.New("invalid image reference")
+	// ErrArch is an image for machines of another kind than this host.
+	ErrArch = errors.New("image is for another architecture")
+	// ErrCorrupt is content that does not fit its digest or its form.
+	ErrCorrupt = errors.New("image is damaged")
+	// ErrPolicy is an image that the signature policy refuses.
+	ErrPolicy = errors.New("image refused by the signature policy")
+	// ErrUnauthorized is a registry that wants other credentials.
+	ErrUnauthorized = errors.New("registry refused access")
+	// ErrGuestd is a guestd binary that cannot be baked into the image.
+	ErrGuestd = errors.New("unsuitable guestd binary")
+	// ErrNoSpace is a full host disk.
+	ErrNoSpace = errors.New("no space left on the host's disk")
+)
+
+// sourceError gives the errors of a source their place among ours and adds
+// what to do.
+func sourceError(ref string, err error) error {
+	var coder errcode.ErrorCoder
+	var denied docker.ErrUnauthorizedForCredentials
+	switch {
+	case errors.As(err, &denied):
+		return fmt.Errorf("pull %q: %w: log in with `podman login` or `skopeo login`: %w", ref, ErrUnauthorized, err)
+	case errors.As(err, &coder) && coder.ErrorCode() == errcode.ErrorCodeUnauthorized,
+		errors.As(err, &coder) && coder.ErrorCode() == errcode.ErrorCodeDenied:
+		return fmt.Errorf("pull %q: %w: the image does not exist or needs a login (`podman login`, `skopeo login`): %w", ref, ErrUnauthorized, err)
+	case errors.As(err, &coder) && coder.ErrorCode().Descriptor().HTTPStatusCode == http.StatusNotFound:
+		return fmt.Errorf("pull %q: %w: check its name and tag: %w", ref, ErrNotFound, err)
+	case errors.Is(err, syscall.ENOENT):
+		return fmt.Errorf("read %q: %w: check the path: %w", ref, ErrNotFound, err)
+	}
+	return fmt.Errorf("pull %q: %w", ref, err)
+}
+
+// hostError names the directory of a full disk.
+func (s *Store) hostError(err error) error {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return fmt.Errorf("%w: %s; free some space there or choose another data directory: %w", ErrNoSpace, s.root, err)
+	}
+	return err
+}

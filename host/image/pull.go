@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package image
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/opencontainers/go-digest"
+	imgspec "github.com/opencontainers/image-spec/specs-go/v1"
+	"go.podman.io/image/v5/image"
+	"go.podman.io/image/v5/manifest"
+	"go.podman.io/image/v5/pkg/blobinfocache/memory"
+	"go.podman.io/image/v5/signature"
+	"go.podman.io/image/v5/types"
+	"go.podman.io/storage/pkg/configfile"
+	"golang.org/x/sync/errgroup"
+)
+
+const (
+	parallelBlobs = 3
+	maxLayers     = 500
+)
+
+// puller copies one image into the store. It reads the sources of
+// containers/image itself instead of using its copy package, which would
+// rewrite manifests (another digest than the registry's), write blobs without
+// fsync and keep a database of its own in the user's home.
+type puller struct {
+	store *Store
+	from  fetchFrom
+	opts  ResolveOptions
+
+	mu  sync.Mutex // serialises opts.Progress
+	src types.ImageSource
+}
+
+func (p *puller) report(r Progress) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.opts.Progress(r)
+}
+
+func (p *puller) system() *types.SystemContext {
+	// Undefined leaves the choice to the host's registries.conf.
+	skipVerify := types.OptionalBoolUndefined
+	if p.opts.Insecure {
+		skipVerify = types.OptionalBoolTrue
+	}
+	return &types.SystemContext{
+		OSChoice: "linux", ArchitectureChoice: p.opts.Arch,
+		SignaturePolicyPath:         p.opts.PolicyPath,
+		AuthFilePath:                p.opts.AuthFile,
+		DockerInsecureSkipTLSVerify: skipVerify,
+		OCIInsecureSkipTLSVerify:    p.opts.Insecure,
+		BigFilesTemporaryDir:        filepath.Join(p.store.root, tempDir),
+	}
+}
+
+func (p *puller) pull(ctx context.Context) (_ imgspec.Descriptor, err error) {
+	p.report(Progress{Phase: PhaseResolve})
+	sys := p.system()
+	p.src, err = p.from.source.NewImageSource(ctx, sys)
+	if err != nil {
+		return imgspec.Descriptor{}, sourceError(p.from.ref, err)
+	}
+	defer func() { err = errors.Join(err, p.src.Close()) }()
+	raw, mime, err := p.chooseManifest(ctx, sys)
+	if err != nil {
+		return imgspec.Descriptor{}, err
+	}
+	m, err := manifest.FromBlob(raw, mime)
+	if err != nil {
+		return imgspec.Descriptor{}, fmt.Errorf("%w: manifest of %q: %w", ErrCorrupt, p.from.ref, err)
+	}
+	if err := p.blobs(ctx, m); err != nil {
+		return imgspec.Descriptor{}, err
+	}
+	d, err := p.store.putDocument(ctx, raw)
+	if err != nil {
+		return imgspec.Descriptor{}, err
+	}
+	return imgspec.Descriptor{MediaType: mime, Digest: d, Size: int64(len(raw))}, nil
+}
+
+// chooseManifest asks the signature policy and returns the manifest of the
+// image for this architecture.
+func (p *puller) chooseManifest(ctx context.Context, sys *types.SystemContext) ([]byte, string, error) {
+	policy, err := loadPolicy(sys)
+	if err != nil {
+		return nil, "", err
+	}
+	pc, err := signature.NewPolicyContext(policy)
+	if err != nil {
+		return nil, "", fmt.Errorf("use signature policy: %w", err)
+	}
+	defer func() { _ = pc.Destroy() }()
+	raw, mime, err := p.allowed(ctx, pc, nil)
+	if err != nil || !manifest.MIMETypeIsMultiImage(mime) {
+		return raw, mime, err
+	}
+	list, err := manifest.ListFromBlob(raw, mime)
+	if err != nil {
+		return nil, "", fmt.Errorf("%w: index of %q: %w", ErrCorrupt, p.from.ref, err)
+	}
+	instance, err := list.ChooseInstance(sys)
+	if err != nil {
+		return nil, "", fmt.Errorf("%w: image %q is for %s, this host runs linux/%s", ErrArch, p.from.ref, platforms(raw), p.opts.Arch)
+	}
+	raw, mime, err = p.allowed(ctx, pc, &instance)
+	if err == nil && manifest.MIMETypeIsMultiImage(mime) {
+		err = fmt.Errorf("%w: index of %q points to another index", ErrCorrupt, p.from.ref)
+	}
+	return raw, mime, err
+}
+
+// allowed returns a manifest of the source if the policy accepts it.
+func (p *puller) allowed(ctx context.Context, pc *signature.PolicyContext, instance *digest.Digest) ([]byte, string, error) {
+	unparsed := image.UnparsedInstance(p.src, instance)
+	raw, mime, err := unparsed.Manifest(ctx)
+	if err != nil {
+		return nil, "", sourceError(p.from.ref, err)
+	}
+	if ok, err := pc.IsRunningImageAllowed(ctx, unparsed); !ok || err != nil {
+		return nil, "", fmt.Errorf("%w: %q: %w", ErrPolicy, p.from.ref, err)
+	}
+	if mime == "" {
+		mime = manifest.GuessMIMEType(raw)
+	}
+	return raw, manifest.NormalizedMIMEType(mime), nil
+}
+
+// loadPolicy takes the host's policy or, on a machine without any, ours.
+func loadPolicy(sys *types.SystemContext) (*signature.Policy, error) {
+	policy, err := signature.DefaultPolicy(sys)
+	if errors.Is(err, configfile.ErrConfigFileNotFound) {
+		return &signature.Policy{Default: signature.PolicyRequirements{signature.NewPRInsecureAcceptAnything()}}, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("load signature policy: %w", err)
+	}
+	return policy, nil
+}
+
+// platforms lists what an index has. Both kinds of index agree in the fields
+// that are read here; attestations say "unknown".
+func platforms(raw []byte) string {
+	var idx imgspec.Index
+	if err := json.Unmarshal(raw, &idx); err != nil {
+		return "no known platform"
+	}
+	var out []string
+	for _, m := range idx.Manifests {
+		if m.Platform != nil && m.Platform.OS != "unknown" {
+			out = append(out, strings.TrimSuffix(m.Platform.OS+"/"+m.Platform.Architecture+"/"+m.Platform.Variant, "/"))
+		}
+	}
+	if len(out) == 0 {
+		return "no known platform"
+	}
+	slices.Sort(out)
+	return strings.Join(slices.Compact(out), ", ")
+}
+
+// blobs fetches the configuration, which may end the matter, then the layers.
+func (p *puller) blobs(ctx context.Context, m manifest.Manifest) error {
+	config := m.ConfigInfo()
+	if config.Digest == "" {
+		return fmt.Errorf("%w: %q has a manifest without a configuration (schema 1); push it again with a current tool", ErrCorrupt, p.from.ref)
+	}
+	if config.Size > maxDocument || len(m.LayerInfos()) > maxLayers {
+		return fmt.Errorf("%w: %q has a configuration of %d bytes and %d layers", ErrCorrupt, p.from.ref, config.Size, len(m.LayerInfos()))
+	}
+	cache := memory.New()
+	if err := p.blob(ctx, config, cache); err != nil {
+		return err
+	}
+	raw, err := p.store.document(config.Digest)
+	if err != nil {
+		return err
+	}
+	var spec imgspec.Image
+	if err := json.Unmarshal(raw, &spec); err != nil {
+		return fmt.Errorf("%w: configuration of %q: %w", ErrCorrupt, p.from.ref, err)
+	}
+	if err := checkArch(p.from.ref, spec.OS, spec.Architecture, p.opts.Arch); err != nil {
+		return err
+	}
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(1)
+	if p.src.HasThreadSafeGetBlob() {
+		g.SetLimit(parallelBlobs)
+	}
+	seen := make(map[digest.Digest]bool)
+	for _, l := range m.LayerInfos() {
+		if !seen[l.Digest] {
+			seen[l.Digest] = true
+			g.Go(func() error { return p.blob(gctx, l.BlobInfo, cache) })
+		}
+	}
+	return g.Wait()
+}
+
+func (p *puller) blob(ctx context.Context, info types.BlobInfo, cache types.BlobInfoCache) error {
+	if p.store.hasBlob(info.Digest, info.Size) {
+		p.report(Progress{Phase: PhasePull, Blob: info.Digest, Done: info.Size, Total: info.Size})
+		return nil
+	}
+	r, _, err := p.src.GetBlob(ctx, info, cache)
+	if err != nil {
+		return sourceError(p.from.ref, err)
+	}
+	counted := &reportReader{r: r, p: p, progress: Progress{Phase: PhasePull, Blob: info.Digest, Total: info.Size}}
+	_, _, err = p.store.putBlob(ctx, counted, info.Digest, info.Size)
+	if err = errors.Join(err, r.Close()); err != nil {
+		return fmt.Errorf("pull %q: %w", p.from.ref, err)
+	}
+	return nil
+}
+
+// reportStep is how many bytes lie between two reports of one blob.
+const reportStep = 1 << 20
+
+type reportReader struct {
+	r        io.Reader
+	p        *puller
+	progress Progress
+	said     int64
+}
+
+func (r *reportReader) Read(b []byte) (int, error) {
+	n, err := r.r.Read(b)
+	r.progress.Done += int64(n)
+	if r.progress.Done-r.said >= reportStep || errors.Is(err, io.EOF) {
+		r.said = r.progress.Done
+		r.p.report(r.progress)
+	}
+	return n, err
+}

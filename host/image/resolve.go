@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package image
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	imgspec "github.com/opencontainers/image-spec/specs-go/v1"
+	"go.podman.io/image/v5/types"
+)
+
+// Phase is a step of Resolve.
+type Phase string
+
+// The phases of Resolve in their order.
+const (
+	PhaseWait    Phase = "wait"    // another process may be fetching the same image
+	PhaseResolve Phase = "resolve" // asking the source what the name means
+	PhasePull    Phase = "pull"    // Blob, Done and Total are set
+)
+
+// Progress is one report of Resolve.
+type Progress struct {
+	Phase Phase
+	Blob  digest.Digest
+	// Done and Total are bytes of this blob. Total is -1 where the source does
+	// not say. A blob that the store has already comes once, done.
+	Done, Total int64
+}
+
+// ResolveOptions may be zero.
+type ResolveOptions struct {
+	// Refresh asks the registry even if the store knows the name.
+	Refresh bool
+	// LocalOnly never asks a registry.
+	LocalOnly bool
+	// Arch is the architecture as Go and OCI name it; the host's by default.
+	Arch string
+	// Insecure permits plain HTTP and unknown certificates. Registries on this
+	// machine's loopback addresses always may.
+	Insecure bool
+	// PolicyPath is a policy.json to use in place of the host's.
+	PolicyPath string
+	// AuthFile holds registry credentials, in place of the usual files.
+	AuthFile string
+	// Progress is called from one goroutine at a time and not after Resolve
+	// has returned. It must not block.
+	Progress func(Progress)
+}
+
+// Resolve finds the image that ref means, fetching it into the store first if
+// need be: a name in the store, docker://NAME or a bare registry name,
+// oci:DIR[:NAME], oci-archive:FILE, docker-archive:FILE, dir:DIR, or the
+// manifest digest of an image in the store. After an error the store is as
+// before.
+func (s *Store) Resolve(ctx context.Context, ref string, o ResolveOptions) (*Image, error) {
+	if o.Arch == "" {
+		o.Arch = runtime.GOARCH
+	}
+	if o.Progress == nil {
+		o.Progress = func(Progress) {}
+	}
+	names, err := localNames(ref)
+	if err != nil {
+		return nil, err
+	}
+	file, err := fileReference(ref)
+	if err != nil {
+		return nil, err
+	}
+	if file != nil {
+		return s.fetch(ctx, fetchFrom{ref: ref, name: ref, source: file}, o)
+	}
+	if !o.Refresh || isOwn(ref) || o.LocalOnly {
+		if img, err := s.local(ref, names, o.Arch); img != nil || err != nil {
+			return img, err
+		}
+	}
+	switch {
+	case isOwn(ref):
+		return nil, fmt.Errorf("%w: %q is not in the local store %s; build it with `task images` or import one with `waggle image import`", ErrNotFound, ref, s.root)
+	case o.LocalOnly || strings.HasPrefix(ref, "sha256:"):
+		return nil, fmt.Errorf("%w: %q is not in the local store %s", ErrNotFound, ref, s.root)
+	}
+	named, err := parseNamed(ref)
+	if err != nil {
+		return nil, err
+	}
+	source, loopback, err := registryReference(named)
+	if err != nil {
+		return nil, err
+	}
+	o.Insecure = o.Insecure || loopback
+	return s.fetch(ctx, fetchFrom{ref: ref, name: named.String(), names: names, source: source}, o)
+}
+
+func isOwn(ref string) bool { return strings.HasPrefix(ref, ownPrefix) }
+
+// local returns nil when the store has none of the names.
+func (s *Store) local(ref string, names []string, arch string) (*Image, error) {
+	desc, ok, err := s.find(names)
+	if err != nil || !ok {
+		return nil, err
+	}
+	img, err := s.load(desc)
+	if err != nil {
+		return nil, fmt.Errorf("load %q: %w", ref, err)
+	}
+	return img, checkArch(ref, img.OS, img.Arch, arch)
+}
+
+func checkArch(ref, os, arch, want string) error {
+	if os == "linux" && arch == want {
+		return nil
+	}
+	return fmt.Errorf("%w: image %q is for %s/%s, this host runs linux/%s; choose an image for linux/%s", ErrArch, ref, os, arch, want, want)
+}
+
+// fetchFrom says what to fetch: the caller's words, the name in the index, the
+// names under which another process may have stored it meanwhile, the source.
+type fetchFrom struct {
+	ref, name string
+	names     []string
+	source    types.ImageReference
+}
+
+// fetch pulls one reference, alone in this name.
+func (s *Store) fetch(ctx context.Context, from fetchFrom, o ResolveOptions) (*Image, error) {
+	o.Progress(Progress{Phase: PhaseWait})
+	unlock, err := s.lock(ctx, "pull-"+digest.FromString(from.name).Encoded(), false)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	if !o.Refresh && len(from.names) > 0 {
+		if img, err := s.local(from.ref, from.names, o.Arch); img != nil || err != nil {
+			return img, err
+		}
+	}
+	desc, err := s.pullLeased(ctx, from, o)
+	if err != nil {
+		// What had arrived is of no use to anybody. That the store could not
+		// be swept as well is less than the reason for it.
+		_, _ = s.Collect()
+		return nil, err
+	}
+	return s.load(desc)
+}
+
+func (s *Store) pullLeased(ctx context.Context, from fetchFrom, o ResolveOptions) (imgspec.Descriptor, error) {
+	release, err := s.lease(ctx)
+	if err != nil {
+		return imgspec.Descriptor{}, err
+	}
+	defer release()
+	p := &puller{store: s, from: from, opts: o}
+	desc, err := p.pull(ctx)
+	if err != nil {
+		return imgspec.Descriptor{}, err
+	}
+	if err := s.setName(ctx, from.name, desc); err != nil {
+		return imgspec.Descriptor{}, err
+	}
+	desc.Annotations = map[string]string{imgspec.AnnotationRefName: from.name}
+	return desc, nil
+}
