@@ -19,7 +19,6 @@ type layout struct {
 	accel     Accel
 	cpus      int
 	memoryMiB int
-	tscKHz    uint64
 
 	kernelFD, initrdFD int
 	disks              []diskFD
@@ -112,14 +111,8 @@ func (l layout) cmdline() string {
 		return strings.Join(words, " ")
 	}
 	words = append(words, l.arch.cmdlineTCG...)
-	if l.arch.tscHint && l.tscKHz != 0 {
-		// Spares the guest a calibration that can fail on a busy host.
-		words = append(words, fmt.Sprintf("tsc_early_khz=%d", l.tscKHz))
-	}
-	if l.arch.tscHint && l.cpus > 1 {
-		// The kernel does not trust the counters of several emulated CPUs, and
-		// reading a clock would take twice as long.
-		words = append(words, "tsc=reliable")
+	if l.cpus > 1 {
+		words = append(words, l.arch.cmdlineSMP...)
 	}
 	return strings.Join(words, " ")
 }

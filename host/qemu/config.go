@@ -70,7 +70,6 @@ type Backend struct {
 	kernel  string
 	modules []string
 	accel   Accel
-	tscKHz  uint64 // 0 when unknown
 	log     *slog.Logger
 }
 
@@ -100,7 +99,6 @@ func New(cfg Config) (*Backend, error) {
 	if b.accel, err = chooseAccel(cfg.Accel, b.log); err != nil {
 		return nil, err
 	}
-	b.tscKHz = hostTSC()
 	return b, nil
 }
 

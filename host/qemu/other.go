@@ -26,5 +26,3 @@ func (b *Backend) Start(_ context.Context, spec vm.Spec) (vm.Machine, error) {
 	}
 	return nil, errNotLinux
 }
-
-func hostTSC() uint64 { return 0 }

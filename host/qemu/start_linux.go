@@ -69,7 +69,7 @@ func (b *Backend) launch(
 	if err != nil {
 		return nil, nil, err
 	}
-	l := layout{arch: b.arch, accel: b.accel, cpus: spec.CPUs, memoryMiB: spec.MemoryMiB, tscKHz: b.tscKHz}
+	l := layout{arch: b.arch, accel: b.accel, cpus: spec.CPUs, memoryMiB: spec.MemoryMiB}
 	if err := res.open(&l, spec, b.kernel, initrd, cred != nil); err != nil {
 		return nil, nil, err
 	}

@@ -21,6 +21,10 @@ const (
 	// keep bounds the cache: each rebuilt guestd leaves an archive behind.
 	keep    = 4
 	pattern = "initramfs-*.cpio"
+	// tempPattern is for archives that are being written, which takes seconds
+	// at most.
+	tempPattern = ".initramfs-*.tmp"
+	staleAfter  = time.Hour
 )
 
 // Cached returns the path of an archive of c in dir, which is written if it is
@@ -69,7 +73,7 @@ func contentHash(c Content) (string, error) {
 
 // writeFile writes the archive beside path and renames it.
 func writeFile(path string, c Content) (err error) {
-	tmp, err := os.CreateTemp(filepath.Dir(path), ".initramfs-*.tmp")
+	tmp, err := os.CreateTemp(filepath.Dir(path), tempPattern)
 	if err != nil {
 		return err
 	}
@@ -117,6 +121,15 @@ func prune(dir string) error {
 	})
 	for _, path := range paths[min(keep, len(paths)):] {
 		_ = os.Remove(path) // the next call tries again
+	}
+	stale, err := filepath.Glob(filepath.Join(dir, tempPattern))
+	if err != nil {
+		return fmt.Errorf("list initramfs cache: %w", err)
+	}
+	for _, path := range stale { // left by a process that was killed
+		if info, err := os.Stat(path); err == nil && time.Since(info.ModTime()) > staleAfter {
+			_ = os.Remove(path)
+		}
 	}
 	return nil
 }

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package qemu
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestProbeKVM(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	file := filepath.Join(dir, "file")
+	require.NoError(t, os.WriteFile(file, nil, 0o600))
+	const withVMX = "processor\t: 0\nflags\t\t: fpu vmx sse\n"
+	const without = "processor\t: 0\nflags\t\t: fpu vmx_like sse\nvmx flags\t: svm\n"
+	tests := []struct {
+		name, device, goarch, cpuinfo, want string
+	}{
+		{"missing", filepath.Join(dir, "none"), "amd64", withVMX, "modprobe"},
+		{"no virtualisation", file, "amd64", without, "neither vmx nor svm"},
+		{"not KVM", file, "amd64", withVMX, "is not KVM"},
+		{"flags do not matter on arm64", file, "arm64", without, "is not KVM"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			require.ErrorContains(t, probeKVM(tt.device, tt.goarch, []byte(tt.cpuinfo)), tt.want)
+		})
+	}
+	t.Run("no permission", func(t *testing.T) {
+		if os.Geteuid() == 0 {
+			t.Skip("root may open anything; run as an ordinary user")
+		}
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "closed"), nil, 0))
+		require.ErrorContains(t, probeKVM(filepath.Join(dir, "closed"), "amd64", []byte(withVMX)), "usermod -aG kvm")
+	})
+}
+
+func TestMapped(t *testing.T) {
+	t.Parallel()
+	const all, container = "         0          0 4294967295\n", "0 100000 65536\n70000 5 1\n"
+	for _, tt := range []struct {
+		uidMap string
+		id     uint32
+		want   bool
+	}{
+		{all, privateBase, true},
+		{container, privateBase, false},
+		{container, 65535, true},
+		{container, 65536, false},
+		{container, 70000, true},
+		{"garbage\n", 0, false},
+	} {
+		require.Equal(t, tt.want, mapped(strings.NewReader(tt.uidMap), tt.id), "%q %d", tt.uidMap, tt.id)
+	}
+}
+
+func TestTail(t *testing.T) {
+	t.Parallel()
+	var short tail
+	_, _ = io.WriteString(&short, "qemu-system-x86_64: -drive x: no such file\n\nmore: text\n")
+	require.Equal(t, "-drive x: no such file; more: text", short.String())
+
+	var long tail
+	for i := range 1000 {
+		_, _ = fmt.Fprintf(&long, "line %d of many\n", i)
+	}
+	_, _ = long.Write(make([]byte, 3))
+	require.LessOrEqual(t, len(long.data), maxTail)
+	require.Contains(t, long.String(), "line 999 of many")
+	require.True(t, strings.HasPrefix(long.String(), "…"))
+	_, _ = long.Write([]byte(strings.Repeat("x", 3*maxTail)))
+	require.Len(t, long.data, maxTail)
+}
+
+func TestQMP(t *testing.T) {
+	t.Parallel()
+	const greeting, ok = `{"QMP": {"version": {}}}` + "\n", `{"return": {}}` + "\n"
+	const reset = `{"event": "SHUTDOWN", "data": {"guest": true, "reason": "guest-reset"}}` + "\n"
+	tests := []struct {
+		name     string
+		replies  []string // the first at once, then one per command
+		wantErr  string
+		shutdown string
+	}{
+		{"fine", []string{greeting, ok, reset + ok}, "", "guest-reset"},
+		{"event after the start", []string{greeting, ok, ok + reset}, "", "guest-reset"},
+		{"closed at once", nil, "read QMP greeting", ""},
+		{"no greeting", []string{ok}, "not a QMP server", ""},
+		{"not JSON", []string{"hello\n"}, "decode QMP message", ""},
+		{"refused", []string{greeting, `{"error": {"desc": "no such command"}}` + "\n"}, "no such command", ""},
+		{"endless line", []string{strings.Repeat("x", maxQMPLine+1)}, "buffer full", ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			ours, theirs := net.Pipe()
+			served := make(chan struct{})
+			go func() {
+				defer close(served)
+				defer theirs.Close()
+				commands := bufio.NewReader(theirs)
+				for i, reply := range tt.replies {
+					if i > 0 {
+						if _, err := commands.ReadString('\n'); err != nil {
+							return
+						}
+					}
+					if _, err := io.WriteString(theirs, reply); err != nil {
+						return
+					}
+				}
+			}()
+			q := newQMP(ours)
+			err := q.negotiate(t.Context())
+			if tt.wantErr == "" {
+				require.NoError(t, err)
+				q.watch()
+			} else {
+				require.ErrorContains(t, err, tt.wantErr)
+			}
+			require.Equal(t, tt.shutdown, q.shutdown)
+			require.NoError(t, ours.Close())
+			<-served
+		})
+	}
+}
