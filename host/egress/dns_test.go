@@ -35,7 +35,7 @@ func (noResolver) LookupSRV(context.Context, string, string, string) (string, []
 }
 
 // testResolver knows the names of example.com.
-type testResolver struct{ noResolver }
+type testResolver struct{}
 
 func (testResolver) LookupNetIP(ctx context.Context, network, name string) ([]netip.Addr, error) {
 	switch {

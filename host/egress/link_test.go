@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -340,7 +341,7 @@ func FuzzReadFrames(f *testing.F) {
 		})
 		require.Error(t, err)
 		require.True(t, bytes.HasPrefix(stream, again))
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			require.Equal(t, len(stream), len(again))
 		}
 	})
