@@ -10,6 +10,7 @@ import (
 
 	"github.com/docker/distribution/registry/api/errcode"
 	"go.podman.io/image/v5/docker"
+	ociarchive "go.podman.io/image/v5/oci/archive"
 )
 
 var (
@@ -36,6 +37,7 @@ var (
 func sourceError(ref string, err error) error {
 	var coder errcode.ErrorCoder
 	var denied docker.ErrUnauthorizedForCredentials
+	var noArchive ociarchive.ArchiveFileNotFoundError
 	switch {
 	case errors.As(err, &denied):
 		return fmt.Errorf("pull %q: %w: log in with `podman login` or `skopeo login`: %w", ref, ErrUnauthorized, err)
@@ -44,7 +46,7 @@ func sourceError(ref string, err error) error {
 		return fmt.Errorf("pull %q: %w: the image does not exist or needs a login (`podman login`, `skopeo login`): %w", ref, ErrUnauthorized, err)
 	case errors.As(err, &coder) && coder.ErrorCode().Descriptor().HTTPStatusCode == http.StatusNotFound:
 		return fmt.Errorf("pull %q: %w: check its name and tag: %w", ref, ErrNotFound, err)
-	case errors.Is(err, syscall.ENOENT):
+	case errors.Is(err, syscall.ENOENT), errors.As(err, &noArchive):
 		return fmt.Errorf("read %q: %w: check the path: %w", ref, ErrNotFound, err)
 	}
 	return fmt.Errorf("pull %q: %w", ref, err)

@@ -94,7 +94,8 @@ func compress(w io.Writer, diff digest.Digester, r io.Reader) error {
 	tee := io.TeeReader(r, io.MultiWriter(z, diff.Hash()))
 	buf := make([]byte, copyBuffer)
 	tr := tar.NewReader(tee)
-	for {
+	entries := 0
+	for ; ; entries++ {
 		if _, err = tr.Next(); err != nil {
 			break
 		}
@@ -102,7 +103,7 @@ func compress(w io.Writer, diff digest.Digester, r io.Reader) error {
 			break
 		}
 	}
-	if errors.Is(err, io.EOF) {
+	if errors.Is(err, io.EOF) && entries > 0 {
 		_, err = io.CopyBuffer(onlyWriter{io.Discard}, tee, buf)
 	} else if !errors.Is(err, errStopped) && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
 		err = fmt.Errorf("%w: not a whole tar: %w", ErrCorrupt, err)
