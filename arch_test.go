@@ -35,6 +35,7 @@ var rules = []rule{
 	{"host/image", nil, "images know nothing of who boots them"},
 	{"host/disk", nil, "disks are made of tar streams, not of images"},
 	{"host/qemu", []string{"host/qemu", "host/vm", "host/vhostvsock", "images/kernel"}, "a backend knows its contract and its device"},
+	{"host/guest", []string{"proto", "version", "host/vsock"}, "the client of guestd knows nothing of who boots it"},
 	{"images/kernel", []string{"images/kernel"}, "a build tool"},
 	{"guestd", []string{"guestd", "proto", "version"}, "host and guestd meet only in proto"},
 	{"cmd/guestd", []string{"guestd", "proto", "version"}, "host and guestd meet only in proto"},

@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package guest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"connectrpc.com/connect"
+
+	guestv1 "github.com/stacklok/waggle/proto/gen/waggle/guest/v1"
+)
+
+const (
+	// stdinChunk is the most that one stdin message carries, in bytes.
+	stdinChunk = 64 << 10
+	// maxReattach is how often a lost stream is taken up again without a byte
+	// of progress in between.
+	maxReattach = 5
+	// reattachPause is the wait before the second such attempt; it doubles.
+	reattachPause = 100 * time.Millisecond
+)
+
+// errInputLost ends an exec with input whose stream broke: how much of the input
+// arrived is not known, so it cannot be continued without losing or repeating some.
+var errInputLost = errors.New("the stream broke while the command had an input; run it again")
+
+// Exec is one command to run. Writers are called from one goroutine, never
+// concurrently, also when both are the same.
+type Exec struct {
+	// Start describes the command; exec_id and command are required. Exec does
+	// not change it.
+	Start *guestv1.Start
+	// Stdin is copied to the command, which needs STDIN_MODE_PIPE. It is read
+	// by a goroutine that ends with Run unless it is blocked in Read: then with
+	// that Read.
+	Stdin io.Reader
+	// Stdout and Stderr take the output. Nil discards. An error of theirs
+	// ends Run, and the exec by its detach policy.
+	Stdout, Stderr io.Writer
+	// Started is called once, when the command runs. May be nil.
+	Started func(*guestv1.Started)
+}
+
+// Run runs a command and follows it to its end. A stream that is lost is taken
+// up again by the same exec_id at the byte where it broke, so the command is run
+// once and its output is written once. When ctx ends, the exec ends by its detach
+// policy. A command that could not be started is no error: Exited then has a
+// SpawnFailure.
+func (c *Client) Run(ctx context.Context, e Exec) (*guestv1.Exited, error) {
+	f := &follower{exec: e, cursor: &guestv1.Cursor{}}
+	pause := reattachPause
+	for lost := 0; ; lost++ {
+		before := f.progress
+		exited, err := f.follow(ctx, c)
+		if err == nil {
+			return exited, nil
+		}
+		if f.progress > before {
+			lost, pause = 0, reattachPause
+		}
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("run command: %w", context.Cause(ctx))
+		}
+		if !broken(err) || lost >= maxReattach {
+			return nil, fmt.Errorf("run command: %w", err)
+		}
+		if e.Stdin != nil {
+			return nil, fmt.Errorf("run command: %w (%w)", errInputLost, err)
+		}
+		select {
+		case <-time.After(pause):
+			pause *= 2
+		case <-ctx.Done():
+			return nil, fmt.Errorf("run command: %w", context.Cause(ctx))
+		}
+	}
+}
+
+// broken tells a lost stream from an answer of guestd.
+func broken(err error) bool {
+	var write *writeError
+	if errors.As(err, &write) {
+		return false
+	}
+	var ce *connect.Error
+	if errors.As(err, &ce) && connect.IsWireError(err) {
+		return false
+	}
+	return !errors.Is(err, errBadStream) && !errors.Is(err, errClosed)
+}
+
+// errBadStream is a guest that breaks the order of messages; asking again would
+// not mend it.
+var errBadStream = errors.New("guest broke the exec stream")
+
+// writeError is a failure of the caller's writer.
+type writeError struct{ err error }
+
+func (w *writeError) Error() string { return w.err.Error() }
+func (w *writeError) Unwrap() error { return w.err }
+
+// follower is an exec across the streams that follow it.
+type follower struct {
+	exec     Exec
+	cursor   *guestv1.Cursor
+	started  bool
+	progress uint64 // bytes written, plus one for the start
+}
+
+// follow opens one stream and reads it to its end.
+func (f *follower) follow(ctx context.Context, c *Client) (*guestv1.Exited, error) {
+	streamCtx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream := c.process.Run(streamCtx)
+	defer func() { _ = stream.CloseResponse() }()
+	// A failed Send hides the server's answer, which Receive has.
+	sendErr := stream.Send(f.first())
+	if f.exec.Stdin != nil && sendErr == nil {
+		go feed(stream, f.exec.Stdin)
+	} else {
+		_ = stream.CloseRequest()
+	}
+	for {
+		msg, err := stream.Receive()
+		if err != nil {
+			if errors.Is(err, io.EOF) {
+				return nil, io.ErrUnexpectedEOF // no exited: the stream was cut
+			}
+			return nil, err
+		}
+		exited, err := f.take(msg)
+		if exited != nil || err != nil {
+			return exited, err
+		}
+	}
+}
+
+// first is the request that opens a stream: the start until it is known to have
+// arrived. Sending it twice is safe, because a start is get-or-create.
+func (f *follower) first() *guestv1.ProcessRunRequest {
+	if f.started {
+		return &guestv1.ProcessRunRequest{Message: &guestv1.ProcessRunRequest_Attach{
+			Attach: &guestv1.Attach{ExecId: f.exec.Start.GetExecId(), Cursor: f.cursor},
+		}}
+	}
+	return &guestv1.ProcessRunRequest{Message: &guestv1.ProcessRunRequest_Start{Start: f.exec.Start}}
+}
+
+func (f *follower) take(msg *guestv1.ProcessRunResponse) (*guestv1.Exited, error) {
+	switch m := msg.GetMessage().(type) {
+	case *guestv1.ProcessRunResponse_Started:
+		if !f.started {
+			f.started = true
+			f.progress++
+			if f.exec.Started != nil {
+				f.exec.Started(m.Started)
+			}
+		}
+		return nil, nil
+	case *guestv1.ProcessRunResponse_Stdout:
+		return nil, f.write(f.exec.Stdout, &f.cursor.StdoutOffset, m.Stdout)
+	case *guestv1.ProcessRunResponse_Stderr:
+		return nil, f.write(f.exec.Stderr, &f.cursor.StderrOffset, m.Stderr)
+	case *guestv1.ProcessRunResponse_Exited:
+		if m.Exited == nil {
+			return nil, errBadStream
+		}
+		return m.Exited, nil
+	}
+	return nil, nil // a message of a newer minor version
+}
+
+// write hands on what the reader does not have yet and moves its cursor.
+func (f *follower) write(w io.Writer, at *uint64, out *guestv1.Output) error {
+	data, offset := out.GetData(), out.GetOffset()
+	end := offset + uint64(len(data))
+	if end < offset {
+		return fmt.Errorf("%w: offset %d is out of range", errBadStream, offset)
+	}
+	if end <= *at {
+		return nil
+	}
+	if offset < *at {
+		data = data[*at-offset:]
+	}
+	*at = end
+	f.progress += uint64(len(data))
+	if w == nil {
+		return nil
+	}
+	if _, err := w.Write(data); err != nil {
+		return &writeError{fmt.Errorf("write output: %w", err)}
+	}
+	return nil
+}
+
+// feed copies the input to the command and closes it. A failure is seen by the
+// receiver of the same stream.
+func feed(stream *connect.BidiStreamForClient[guestv1.ProcessRunRequest, guestv1.ProcessRunResponse], in io.Reader) {
+	defer func() { _ = stream.CloseRequest() }()
+	buf := make([]byte, stdinChunk)
+	for {
+		n, err := in.Read(buf)
+		if n > 0 {
+			msg := &guestv1.ProcessRunRequest{Message: &guestv1.ProcessRunRequest_Stdin{Stdin: buf[:n]}}
+			if stream.Send(msg) != nil {
+				return
+			}
+		}
+		if err != nil {
+			end := &guestv1.ProcessRunRequest{Message: &guestv1.ProcessRunRequest_CloseStdin{CloseStdin: &guestv1.CloseStdin{}}}
+			_ = stream.Send(end)
+			return
+		}
+	}
+}
