@@ -260,15 +260,16 @@ func (t *stream) room() uint32 {
 	return t.peerAlloc - inFlight
 }
 
-// acknowledge takes in the credit that every packet of the guest carries. It
-// is false when the guest claims to have read what was never sent.
-func (t *stream) acknowledge(h *header) bool {
-	if h.fwdCnt-t.peerFwd > t.sent-t.peerFwd {
-		return false
+// acknowledge takes in the credit that every packet of the guest carries. A
+// count that lies outside of what is in flight is ignored: it is either older
+// than one seen before, which a guest with several CPUs may send, or a claim to
+// have read what was never sent, which gains it nothing.
+func (t *stream) acknowledge(h *header) {
+	t.peerAlloc = h.bufAlloc
+	if h.fwdCnt-t.peerFwd <= t.sent-t.peerFwd {
+		t.peerFwd = h.fwdCnt
 	}
-	t.peerFwd, t.peerAlloc = h.fwdCnt, h.bufAlloc
 	if t.room() > 0 {
 		t.pending &^= askCredit | creditAsked
 	}
-	return true
 }

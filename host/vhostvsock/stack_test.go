@@ -71,17 +71,20 @@ func newStack(g *guest, accept map[uint32]func(*guestConn)) *stack {
 		s.free = append(s.free, i)
 	}
 	var irq sync.WaitGroup
-	for _, r := range []*driverRing{&g.rx, &g.tx} {
+	// A handler each: the rx one may wait for tx slots, which the other frees.
+	serve := func(r *driverRing, handle func()) {
 		irq.Go(func() {
 			b := make([]byte, 8)
 			for {
+				handle()
 				if _, err := r.call.Read(b); err != nil {
 					return
 				}
-				s.interrupt()
 			}
 		})
 	}
+	serve(&g.rx, s.received)
+	serve(&g.tx, s.transmitted)
 	g.t.Cleanup(func() {
 		s.mu.Lock()
 		s.stopped = true
@@ -92,11 +95,10 @@ func newStack(g *guest, accept map[uint32]func(*guestConn)) *stack {
 		irq.Wait()
 		s.wg.Wait()
 	})
-	s.interrupt()
 	return s
 }
 
-func (s *stack) interrupt() {
+func (s *stack) transmitted() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for {
@@ -106,6 +108,12 @@ func (s *stack) interrupt() {
 		}
 		s.free = append(s.free, int(head/2))
 	}
+	s.cond.Broadcast()
+}
+
+func (s *stack) received() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	refill := false
 	for {
 		head, h, data, ok := s.g.receive()
@@ -185,10 +193,6 @@ func (s *stack) send(c *guestConn, op uint16, flags uint32, data []byte) {
 
 func (s *stack) post(h header, data []byte) {
 	for len(s.free) == 0 && !s.stopped {
-		if head, _, ok := s.g.used(&s.g.tx); ok {
-			s.free = append(s.free, int(head/2))
-			continue
-		}
 		s.cond.Wait()
 	}
 	if s.stopped {
