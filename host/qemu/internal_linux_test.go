@@ -4,8 +4,10 @@ package qemu
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -13,6 +15,9 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/stacklok/waggle/host/vhostvsock"
+	"github.com/stacklok/waggle/host/vm"
 )
 
 func TestProbeKVM(t *testing.T) {
@@ -43,6 +48,50 @@ func TestProbeKVM(t *testing.T) {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, "closed"), nil, 0))
 		require.ErrorContains(t, probeKVM(filepath.Join(dir, "closed"), "amd64", []byte(withVMX)), "usermod -aG kvm")
 	})
+}
+
+func TestCause(t *testing.T) {
+	t.Parallel()
+	malformed := fmt.Errorf("tx ring: %w", vhostvsock.ErrMalformedRing)
+	tests := []struct {
+		name, script string
+		device       error
+		shutdown     string
+		want         string
+	}{
+		{"broken ring", "kill -9 $$", malformed, "", "vsock device: tx ring: guest broke a virtqueue"},
+		{"killed", "kill -9 $$", vhostvsock.ErrFrontendGone, "", "killed from outside"},
+		{"own failure beats the device's", "echo no memory >&2; exit 1", malformed, "", "qemu: no memory (exit status 1)"},
+		{"power-off", "exit 0", context.Canceled, "guest-shutdown", vm.ErrPoweredOff.Error()},
+		{"reset", "exit 0", context.Canceled, "guest-reset", "kernel panicked"},
+		{"terminated", "exit 0", context.Canceled, "host-signal", "qemu: exit status 0"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			proc, err := spawn("/bin/sh", []string{"-c", tt.script}, nil, nil)
+			require.NoError(t, err)
+			<-proc.exited
+			m := newMachine(proc, slog.New(slog.DiscardHandler))
+			require.ErrorContains(t, m.cause(tt.device, tt.shutdown), tt.want)
+		})
+	}
+}
+
+func TestParseVersion(t *testing.T) {
+	t.Parallel()
+	for out, want := range map[string]string{
+		"QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7)\n": "7.2.22",
+		"QEMU emulator version 10.0.0\n":                       "10.0.0",
+	} {
+		got, err := parseVersion([]byte(out))
+		require.NoError(t, err)
+		require.Equal(t, want, got)
+	}
+	_, err := parseVersion([]byte("QEMU emulator version 6.2.0"))
+	require.ErrorContains(t, err, "6.2.0 is too old")
+	_, err = parseVersion([]byte("what?"))
+	require.ErrorContains(t, err, "what?")
 }
 
 func TestMapped(t *testing.T) {

@@ -45,11 +45,16 @@ var fixture = sync.OnceValues(func() (qemu.Config, error) {
 	if err != nil {
 		return qemu.Config{}, err
 	}
+	// Another run of this test may be using the old one.
 	guest := filepath.Join(cache, "qemu-test-init")
-	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", guest, "./testdata/init")
+	fresh := fmt.Sprintf("%s.%d", guest, os.Getpid())
+	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", fresh, "./testdata/init")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux")
 	if out, err := build.CombinedOutput(); err != nil {
 		return qemu.Config{}, fmt.Errorf("build test init: %w: %s", err, out)
+	}
+	if err := os.Rename(fresh, guest); err != nil {
+		return qemu.Config{}, err
 	}
 	return qemu.Config{
 		Kernel: kernel.Dir, Guestd: guest, CacheDir: filepath.Join(cache, "initramfs"), Accel: qemu.AccelAuto,
@@ -191,6 +196,7 @@ func TestBootDisksAndStop(t *testing.T) {
 		require.Contains(t, string(status), "NoNewPrivs:\t1")
 		require.NotContains(t, string(status), "Uid:\t0\t")
 		require.Contains(t, string(status), "CapEff:\t0000000000000000")
+		require.Contains(t, string(status), "Seccomp:\t2")
 		require.Contains(t, string(status), "Groups:\t \n")
 	}
 
@@ -249,6 +255,20 @@ func TestSeveralCPUs(t *testing.T) {
 	g := start(t, newBackend(t, nil), func(spec *vm.Spec) { spec.CPUs = 2 })
 	g.awaitReady(t)
 	require.Contains(t, g.command(t, "cat /sys/devices/system/cpu/online"), "0-1")
+}
+
+// A kernel that only root may read still boots, though QEMU does not run as root.
+func TestUnreadableKernel(t *testing.T) {
+	t.Parallel()
+	cfg, err := fixture()
+	require.NoError(t, err)
+	dir := t.TempDir()
+	kernel, err := os.ReadFile(filepath.Join(cfg.Kernel, "vmlinux"))
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "vmlinux"), kernel, 0o600))
+	require.NoError(t, os.Symlink(filepath.Join(cfg.Kernel, "modules"), filepath.Join(dir, "modules")))
+	g := start(t, newBackend(t, func(c *qemu.Config) { c.Kernel = dir }), nil)
+	g.awaitReady(t)
 }
 
 // BenchmarkBoot measures from the call of Start, QEMU's exec within, to the
