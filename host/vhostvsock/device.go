@@ -80,7 +80,7 @@ type session struct {
 	up bool
 
 	listeners []*listener
-	resting   bool // listeners wait for retryAccept
+	restUntil time.Time // not zero: listeners are not watched until then
 	// streams finds a stream by its ports as long as the guest has a part in
 	// it; live counts all, also those that only flush to the host.
 	streams  map[streamKey]*stream
@@ -202,7 +202,7 @@ func (s *session) run(ctx context.Context) (err error) {
 		switch {
 		case more:
 			timeout = 0
-		case s.resting:
+		case !s.restUntil.IsZero():
 			timeout = int(retryAccept.Milliseconds())
 		default:
 			timeout = -1

@@ -41,12 +41,13 @@ func fuzzSession(t testing.TB) (s *session, ram []byte, host int) {
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = unix.Close(fds[1]) })
 	key := streamKey{host: 1, guest: 1}
-	require.NoError(t, s.open(key, fds[0], statConnected, 0))
-	s.streams[key].peerAlloc = 1 << 16
+	st, err := s.open(key, fds[0], statConnected, 0)
+	require.NoError(t, err)
+	st.peerAlloc = 1 << 16
 	_, err = unix.Write(fds[1], make([]byte, 3000))
 	require.NoError(t, err)
-	s.streams[key].readable = true
-	s.schedule(s.streams[key])
+	st.readable = true
+	s.schedule(st)
 	return s, ram, fds[1]
 }
 

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -52,8 +53,8 @@ func (s *session) accept(l *listener) error {
 			continue
 		}
 		key := streamKey{host: s.freePort(l.port), guest: l.port}
-		if err := s.open(key, fd, statConnecting, sendRequest); err != nil {
-			return err
+		if _, err := s.open(key, fd, statConnecting, sendRequest); err != nil {
+			s.log.Warn("cannot open a stream to the guest", slog.Any("error", err))
 		}
 	}
 	return nil
@@ -75,15 +76,15 @@ func (s *session) freePort(guest uint32) uint32 {
 // restListeners stops watching the listeners until wakeListeners: they are
 // level-triggered and would spin while descriptors are short.
 func (s *session) restListeners() error {
-	s.resting = true
+	s.restUntil = time.Now().Add(retryAccept)
 	return s.watchListeners(0)
 }
 
 func (s *session) wakeListeners() error {
-	if !s.resting {
+	if s.restUntil.IsZero() || time.Now().Before(s.restUntil) {
 		return nil
 	}
-	s.resting = false
+	s.restUntil = time.Time{}
 	return s.watchListeners(unix.EPOLLIN)
 }
 
@@ -96,35 +97,48 @@ func (s *session) watchListeners(events uint32) error {
 	return nil
 }
 
-// dialled handles the guest's request for a stream to a host port.
-func (s *session) dialled(key streamKey, h *header) error {
+// dialled handles the guest's request for a stream to a host port. What cannot
+// be opened is refused, and costs the guest no more than that.
+func (s *session) dialled(key streamKey, h *header) {
 	accept, ok := s.cfg.Accept[key.host]
 	if !ok || s.live >= maxStreams || s.handlerCount.Load() >= maxHandlers {
 		s.replies = append(s.replies, h.reset())
-		return nil
+		return
 	}
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	fd, conn, err := socketPair()
 	if err != nil {
 		s.log.Warn("cannot accept a stream of the guest", slog.Any("error", err))
 		s.replies = append(s.replies, h.reset())
-		return nil
+		return
 	}
-	file := os.NewFile(uintptr(fds[1]), "vsock")
-	conn, err := net.FileConn(file)
-	_ = file.Close()
+	t, err := s.open(key, fd, statConnected, sendResponse)
 	if err != nil {
-		_ = unix.Close(fds[0])
-		return fmt.Errorf("wrap stream of the guest: %w", err)
-	}
-	if err := s.open(key, fds[0], statConnected, sendResponse); err != nil {
+		s.log.Warn("cannot accept a stream of the guest", slog.Any("error", err))
+		s.replies = append(s.replies, h.reset())
 		_ = conn.Close()
-		return err
+		return
 	}
-	s.streams[key].acknowledge(h)
+	t.acknowledge(h)
 	s.handlerCount.Add(1)
 	s.handlers.Go(func() {
 		defer s.handlerCount.Add(-1)
 		accept(conn)
 	})
-	return nil
+}
+
+// socketPair returns the two ends of a stream: a descriptor for the loop, and
+// a connection for a callback.
+func socketPair() (fd int, conn net.Conn, err error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, nil, fmt.Errorf("create socket pair: %w", err)
+	}
+	file := os.NewFile(uintptr(fds[1]), "vsock")
+	defer file.Close()
+	conn, err = net.FileConn(file)
+	if err != nil {
+		_ = unix.Close(fds[0])
+		return -1, nil, fmt.Errorf("wrap socket pair: %w", err)
+	}
+	return fds[0], conn, nil
 }

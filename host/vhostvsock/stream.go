@@ -80,19 +80,19 @@ type stream struct {
 	out fifo // the guest's bytes that the host's socket did not take yet
 }
 
-// open adds a stream and takes fd over.
-func (s *session) open(key streamKey, fd int, st state, owes pending) error {
+// open adds a stream and takes fd over, also when it fails.
+func (s *session) open(key streamKey, fd int, st state, owes pending) (*stream, error) {
 	t := &stream{key: key, state: st, pending: owes}
 	w, err := s.poll.add(fd, hostEvents, func(events uint32) error { return s.onHost(t, events) })
 	if err != nil {
 		_ = unix.Close(fd)
-		return fmt.Errorf("watch stream: %w", err)
+		return nil, fmt.Errorf("watch stream: %w", err)
 	}
 	t.watch = w
 	s.streams[key] = t
 	s.live++
 	s.schedule(t)
-	return nil
+	return t, nil
 }
 
 // onHost takes in what epoll says of the host's socket.

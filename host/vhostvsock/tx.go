@@ -86,7 +86,8 @@ func (s *session) packet(segs [][]byte, size uint64) error {
 		}
 		return nil
 	case t == nil:
-		return s.dialled(key, &h)
+		s.dialled(key, &h)
+		return nil
 	case t.state == statClosed:
 		// Its reset is on the way.
 		if h.op == opReset {
