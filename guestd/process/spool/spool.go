@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package spool
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+)
+
+// Stream names one of the two streams of an exec.
+type Stream int
+
+// The streams.
+const (
+	Stdout Stream = iota
+	Stderr
+)
+
+const (
+	// hotMax is the size up to which the last piece is kept in memory.
+	hotMax = 8 << 10
+	// maxSegments bounds the memory that remembers the order of the streams.
+	maxSegments = 8192
+)
+
+// Totals counts the bytes of both streams, indexed by Stream.
+type Totals struct {
+	Written [2]uint64 // ever written, dropped ones included
+	Dropped [2]uint64
+}
+
+// Spool is the output of one exec. Its methods may be called concurrently, but
+// for Write and CloseWrite, which have one caller at a time for each stream.
+type Spool struct {
+	pool *Pool
+
+	// mu is never held while data are read or written: a slow disk must not
+	// stop the readers.
+	mu      sync.Mutex
+	streams [2]stream
+	last    Stream // of the last piece
+	seq     uint64 // bytes of both streams
+	ended   bool
+	removed bool
+
+	// changed is closed and replaced when something has changed and a reader
+	// waits for that.
+	changed chan struct{}
+	waiting bool
+}
+
+// Write appends a piece. It keeps nothing of b. It cannot fail: what cannot be
+// kept is dropped and counted.
+func (s *Spool) Write(which Stream, b []byte) {
+	if len(b) == 0 {
+		return
+	}
+	layout, ok := s.begin(which, uint64(len(b)))
+	if ok {
+		if err := layout.put(b, layout.total); err != nil {
+			slog.Warn("output is dropped", "err", err)
+			layout, ok = s.shrink(which, uint64(len(b)))
+			if ok && layout.put(b, layout.total) != nil {
+				s.abandon(which, uint64(len(b)))
+			}
+		}
+	}
+	s.publish(which, b)
+}
+
+// begin makes room for n bytes and returns the layout to write with. Readers
+// stay away from what will be overwritten from here on.
+func (s *Spool) begin(which Stream, n uint64) (stream, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := &s.streams[which]
+	if s.removed {
+		return stream{}, false
+	}
+	if st.file == nil {
+		f, err := os.OpenFile(st.name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+		if err != nil {
+			slog.Warn("output is dropped", "err", fmt.Errorf("create spool: %w", err))
+			st.head, st.ring = min(st.head, st.total), 0
+			st.low = st.total + n
+			return stream{}, false
+		}
+		st.file = f
+	}
+	s.grow(st, n)
+	st.low = st.lowAt(st.total + n)
+	return *st, true
+}
+
+// grow takes what n more bytes need from the budget, and limits the stream to
+// what it has when there is nothing left.
+func (s *Spool) grow(st *stream, n uint64) {
+	limit := st.head + st.ring
+	want := min(st.total+n, limit)
+	if want <= st.taken {
+		return
+	}
+	if step := min((want+grain-1)/grain*grain, limit); s.pool.take(step-st.taken, false) {
+		st.taken = step
+		return
+	}
+	if least := min(limit, floor); st.taken < least {
+		s.pool.take(least-st.taken, true)
+		st.taken = least
+	}
+	if want > st.taken {
+		st.resize(max(st.taken, st.total))
+	}
+}
+
+// shrink limits a stream to what was written before, after the file system
+// refused more. n is the size of the piece under way.
+func (s *Spool) shrink(which Stream, n uint64) (stream, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := &s.streams[which]
+	if st.wrapped() {
+		st.ring = 0 // it failed although nothing had to grow: trust the head only
+	} else {
+		st.resize(st.total)
+	}
+	st.low = st.lowAt(st.total + n)
+	return *st, st.ring > 0
+}
+
+// abandon keeps the head alone, after a second failure.
+func (s *Spool) abandon(which Stream, n uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := &s.streams[which]
+	st.ring = 0
+	st.low = st.total + n
+}
+
+// publish makes a piece visible.
+func (s *Spool) publish(which Stream, b []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := &s.streams[which]
+	if s.last != which || len(st.segs) == 0 {
+		if len(s.streams[0].segs)+len(s.streams[1].segs) >= maxSegments {
+			s.coarsen()
+		}
+		st.segs = append(st.segs, segment{off: st.total, seq: s.seq})
+		s.last = which
+	}
+	st.hot = nil
+	if len(b) <= hotMax {
+		st.hot, st.hotOff = append([]byte(nil), b...), st.total
+	}
+	st.total += uint64(len(b))
+	s.seq += uint64(len(b))
+	s.wake()
+}
+
+// coarsen forgets every second change of streams: the order of old pieces
+// becomes less exact, the memory stays bounded.
+func (s *Spool) coarsen() {
+	for i := range s.streams {
+		st := &s.streams[i]
+		kept := st.segs[:0]
+		for j := 0; j < len(st.segs); j += 2 {
+			kept = append(kept, st.segs[j])
+		}
+		st.segs = kept
+	}
+}
+
+// wake tells the readers. mu is held.
+func (s *Spool) wake() {
+	if s.waiting {
+		s.waiting = false
+		close(s.changed)
+		s.changed = make(chan struct{})
+	}
+}
+
+// CloseWrite closes the files of the writer; readers open their own.
+func (s *Spool) CloseWrite() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range s.streams {
+		if f := s.streams[i].file; f != nil {
+			_ = f.Close() // nothing is promised about a crash of the machine
+			s.streams[i].file = nil
+		}
+	}
+}
+
+// End lets every reader finish once it has what is there now. Write may still
+// be called, for processes that live on; later readers see that too.
+func (s *Spool) End() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ended = true
+	s.wake()
+}
+
+// Totals counts what was written so far.
+func (s *Spool) Totals() Totals {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.totals()
+}
+
+func (s *Spool) totals() Totals {
+	var t Totals
+	for i := range s.streams {
+		t.Written[i] = s.streams[i].total
+		t.Dropped[i] = s.streams[i].dropped()
+	}
+	return t
+}
+
+// Remove removes the files and gives their bytes back to the budget. Readers
+// that have their files open keep them.
+func (s *Spool) Remove() {
+	s.CloseWrite()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.removed {
+		return
+	}
+	s.removed = true
+	for i := range s.streams {
+		st := &s.streams[i]
+		if st.taken == 0 {
+			continue // there is no file
+		}
+		if err := os.Remove(st.name); err != nil {
+			slog.Warn("spool is left behind", "err", fmt.Errorf("remove spool: %w", err))
+		}
+		s.pool.give(st.taken)
+		st.taken = 0
+	}
+}
