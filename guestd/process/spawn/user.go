@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package spawn
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"slices"
+	"strconv"
+	"syscall"
+
+	"github.com/moby/sys/user"
+
+	guestv1 "github.com/stacklok/waggle/proto/gen/waggle/guest/v1"
+)
+
+// User is who runs a command.
+type User struct {
+	Name   string
+	UID    uint32
+	GID    uint32
+	Groups []uint32
+	Home   string
+	Shell  string
+}
+
+// FindUser looks up a user by name or decimal uid. A uid that no name belongs
+// to is good: it gets the group of the same number and / for a home. An error
+// is always a *Failure.
+func FindUser(name string) (*User, error) {
+	return findUser(name, "/etc/passwd", "/etc/group")
+}
+
+func findUser(name, passwd, group string) (*User, error) {
+	uid, nerr := strconv.ParseUint(name, 10, 32)
+	if nerr != nil || uid == math.MaxUint32 { // -1 means "leave as it is"
+		uid = math.MaxUint64
+	}
+	found, err := user.ParsePasswdFileFilter(passwd, func(u user.User) bool {
+		return u.Name == name || uint64(u.Uid) == uid
+	})
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, badUser(fmt.Sprintf("read %s: %v", passwd, err))
+	}
+	if len(found) == 0 {
+		if uid == math.MaxUint64 {
+			return nil, badUser(fmt.Sprintf("user %q does not exist", name))
+		}
+		return &User{Name: name, UID: uint32(uid), GID: uint32(uid), Home: "/", Shell: "/bin/sh"}, nil
+	}
+	// A name that looks like a number wins over the number.
+	at := max(0, slices.IndexFunc(found, func(u user.User) bool { return u.Name == name }))
+	f := found[at]
+	u := &User{Name: f.Name, UID: uint32(f.Uid), GID: uint32(f.Gid), Home: f.Home, Shell: f.Shell}
+	if u.Home == "" {
+		u.Home = "/"
+	}
+	if u.Shell == "" {
+		u.Shell = "/bin/sh" // passwd(5)
+	}
+	groups, err := user.ParseGroupFileFilter(group, func(g user.Group) bool {
+		return slices.Contains(g.List, f.Name)
+	})
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, badUser(fmt.Sprintf("read %s: %v", group, err))
+	}
+	for _, g := range groups {
+		u.Groups = append(u.Groups, uint32(g.Gid))
+	}
+	return u, nil
+}
+
+func badUser(message string) *Failure {
+	return &Failure{
+		Kind:    guestv1.SpawnFailureKind_SPAWN_FAILURE_KIND_BAD_USER,
+		Stage:   "find user",
+		Message: message,
+	}
+}
+
+// credential returns what the kernel sets in the child; nil when guestd runs
+// as that user already and may not change groups.
+func (u *User) credential() *syscall.Credential {
+	if os.Geteuid() != 0 && uint32(os.Geteuid()) == u.UID {
+		return nil
+	}
+	return &syscall.Credential{Uid: u.UID, Gid: u.GID, Groups: u.Groups}
+}
