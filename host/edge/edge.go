@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package edge
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/mark3labs/mcp-go/server"
+)
+
+const (
+	// defaultMaxBody bounds one request: write_file of a large source file,
+	// escaped as JSON, fits several times over.
+	defaultMaxBody = 16 << 20
+	// defaultKeepAlive is below the 30 s after which common proxies give up on
+	// a silent response.
+	defaultKeepAlive = 15 * time.Second
+	// minSessionTTL is how long a session lives without a request.
+	minSessionTTL = time.Hour
+	// bodyDeadline is the time in which a body must have arrived.
+	bodyDeadline = 30 * time.Second
+)
+
+// Config says what the edge serves. MCP is required.
+type Config struct {
+	// MCP holds the tools.
+	MCP *server.MCPServer
+	// Ready says why the server cannot take calls now; nil when it can. It is
+	// asked by /readyz. May be nil.
+	Ready func(context.Context) error
+	// MaxBody is the most bytes of one request. Zero: 16 MiB.
+	MaxBody int64
+	// KeepAlive is the time between comments on a silent stream. Zero: 15 s.
+	KeepAlive time.Duration
+	// LongestCall is the longest that one call may run. Sessions live longer
+	// than that, because mcp-go's sweeper does not look at calls in flight.
+	LongestCall time.Duration
+	// Logger may be nil.
+	Logger *slog.Logger
+}
+
+// Edge is an http.Handler for /mcp, /healthz and /readyz. It may be called
+// concurrently.
+type Edge struct {
+	cfg      Config
+	log      *slog.Logger
+	mcp      *server.StreamableHTTPServer
+	sessions *sessions
+	mux      *http.ServeMux
+}
+
+// New builds the edge. Serve or Close ends what it started.
+func New(cfg Config) (*Edge, error) {
+	if cfg.MCP == nil {
+		return nil, errors.New("edge: Config.MCP is required")
+	}
+	if cfg.MaxBody == 0 {
+		cfg.MaxBody = defaultMaxBody
+	}
+	if cfg.KeepAlive == 0 {
+		cfg.KeepAlive = defaultKeepAlive
+	}
+	e := &Edge{cfg: cfg, log: cfg.Logger, sessions: newSessions()}
+	if e.log == nil {
+		e.log = slog.New(slog.DiscardHandler)
+	}
+	e.mcp = server.NewStreamableHTTPServer(cfg.MCP,
+		server.WithSessionIdManager(e.sessions),
+		server.WithSessionIdleTTL(minSessionTTL+cfg.LongestCall),
+		server.WithStreamableHTTPLogger(e.log),
+	)
+	e.mux = http.NewServeMux()
+	e.mux.HandleFunc("/mcp", e.serveMCP)
+	e.mux.HandleFunc("GET /healthz", e.serveHealth)
+	e.mux.HandleFunc("GET /readyz", e.serveReady)
+	e.mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
+		http.Error(w, "nothing here: the MCP endpoint is /mcp", http.StatusNotFound)
+	})
+	return e, nil
+}
+
+// ServeHTTP checks where the request comes from before anything reads it.
+func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if reason := refuse(r); reason != "" {
+		e.log.Warn("refused request", "reason", reason, "remote", r.RemoteAddr)
+		http.Error(w, reason, http.StatusForbidden)
+		return
+	}
+	e.mux.ServeHTTP(w, r)
+}
+
+func (e *Edge) serveMCP(w http.ResponseWriter, r *http.Request) {
+	switch r.Method {
+	case http.MethodPost:
+		e.servePost(w, r)
+	case http.MethodGet:
+		// mcp-go would open a stream for any id, and make a session for none.
+		switch id := r.Header.Get(server.HeaderKeySessionID); {
+		case isModern(r.Header.Get(headerProtocol), ""):
+			e.mcp.ServeHTTP(w, r) // refuses in the words of its protocol
+		case id == "":
+			http.Error(w, "a GET needs the Mcp-Session-Id that initialize returned", http.StatusBadRequest)
+		case !e.sessions.known(id):
+			http.Error(w, "unknown session: send initialize again", http.StatusNotFound)
+		default:
+			e.mcp.ServeHTTP(w, r)
+		}
+	case http.MethodDelete:
+		e.mcp.ServeHTTP(w, r)
+	default:
+		w.Header().Set("Allow", "GET, POST, DELETE")
+		http.Error(w, "method not allowed: MCP requests are POSTs", http.StatusMethodNotAllowed)
+	}
+}
+
+// serveHealth says that the process serves HTTP, no more.
+func (e *Edge) serveHealth(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	_, _ = w.Write([]byte("ok\n"))
+}
+
+// serveReady says whether an environment could be created.
+func (e *Edge) serveReady(w http.ResponseWriter, r *http.Request) {
+	if e.cfg.Ready != nil {
+		if err := e.cfg.Ready(r.Context()); err != nil {
+			http.Error(w, "not ready: "+err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+	}
+	e.serveHealth(w, r)
+}

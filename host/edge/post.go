@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package edge
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/mark3labs/mcp-go/mcp"
+	"github.com/mark3labs/mcp-go/server"
+)
+
+const headerProtocol = mcp.HeaderProtocolVersion
+
+// envelope is what the edge reads of a message; mcp-go reads the rest.
+type envelope struct {
+	Method string `json:"method"`
+	Params struct {
+		Meta map[string]json.RawMessage `json:"_meta"`
+	} `json:"params"`
+}
+
+// servePost guards one message and hands it to mcp-go with a writer of its own.
+func (e *Edge) servePost(w http.ResponseWriter, r *http.Request) {
+	body, ok := e.readBody(w, r)
+	if !ok {
+		return
+	}
+	// A message that does not parse is refused by mcp-go, in JSON-RPC's words.
+	var msg envelope
+	_ = json.Unmarshal(body, &msg)
+
+	id := r.Header.Get(server.HeaderKeySessionID)
+	modern := isModern(r.Header.Get(headerProtocol), metaVersion(msg.Params.Meta))
+	if msg.Method == "notifications/cancelled" && (modern || id == "") {
+		// mcp-go keys calls in flight by session id, which is empty here: one
+		// client could end another's call. In the newer era a client cancels by
+		// closing the response; a client without a session cannot cancel.
+		w.WriteHeader(http.StatusAccepted)
+		return
+	}
+	if msg.Method == string(mcp.MethodInitialize) && !modern && e.sessions.full() {
+		http.Error(w, "too many sessions: end some with DELETE, or wait until idle ones expire", http.StatusServiceUnavailable)
+		return
+	}
+	r = r.Clone(r.Context())
+	if id == "" && !modern && msg.Method != string(mcp.MethodInitialize) {
+		// A session for this one request: nothing can be sent to it, and no one
+		// else knows its id. mcp-go's sweeper forgets what it noted.
+		once := e.sessions.Generate()
+		defer func() { _, _ = e.sessions.Terminate(once) }()
+		r.Header.Set(server.HeaderKeySessionID, once)
+	}
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	r.ContentLength = int64(len(body))
+
+	if !acceptsStream(r) {
+		e.mcp.ServeHTTP(w, r)
+		return
+	}
+	s := newStream(w, e.cfg.KeepAlive)
+	defer s.close()
+	e.mcp.ServeHTTP(s, r.WithContext(withStream(r.Context(), s)))
+}
+
+// readBody reads a body within its limits. The deadline ends before the call
+// begins: a read deadline that passes during a call would cancel it.
+func (e *Edge) readBody(w http.ResponseWriter, r *http.Request) ([]byte, bool) {
+	rc := http.NewResponseController(w)
+	// Writers of tests have no deadlines; then none is needed.
+	_ = rc.SetReadDeadline(time.Now().Add(bodyDeadline))
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, e.cfg.MaxBody))
+	_ = rc.SetReadDeadline(time.Time{})
+	if err == nil {
+		return body, true
+	}
+	var tooLarge *http.MaxBytesError
+	if errors.As(err, &tooLarge) {
+		http.Error(w, fmt.Sprintf("the request is larger than %d bytes: write large files in pieces, or fetch them from inside the environment",
+			tooLarge.Limit), http.StatusRequestEntityTooLarge)
+		return nil, false
+	}
+	e.log.Info("request body did not arrive", "error", err, "remote", r.RemoteAddr)
+	http.Error(w, "the request body did not arrive", http.StatusBadRequest)
+	return nil, false
+}
+
+// metaVersion returns the protocol version that a message names in _meta.
+func metaVersion(m map[string]json.RawMessage) string {
+	var v string
+	// A value of another type is no version; mcp-go then says so.
+	_ = json.Unmarshal(m[mcp.MetaKeyProtocolVersion], &v)
+	return v
+}
+
+// isModern follows mcp-go: a message belongs to the newer era when either place
+// names one of its versions.
+func isModern(header, meta string) bool {
+	return mcp.IsModernProtocol(header) || mcp.IsModernProtocol(meta)
+}
+
+func acceptsStream(r *http.Request) bool {
+	for _, v := range r.Header.Values("Accept") {
+		if strings.Contains(v, "text/event-stream") {
+			return true
+		}
+	}
+	return false
+}

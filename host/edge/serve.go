@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package edge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+)
+
+const (
+	headerTimeout = 10 * time.Second
+	idleTimeout   = 2 * time.Minute
+	// closeTimeout bounds the work after calls were cut: handlers see their
+	// context end and return.
+	closeTimeout = 5 * time.Second
+)
+
+// Listen opens a loopback address. Others are refused until the server can tell
+// its callers apart.
+func Listen(ctx context.Context, addr string) (net.Listener, error) {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return nil, fmt.Errorf("listen address %q is not host:port, such as 127.0.0.1:8080: %w", addr, err)
+	}
+	if !isLoopback(host) {
+		return nil, fmt.Errorf("listen address %q is not loopback: there is no authentication yet, so anyone who reached it could run code here; use 127.0.0.1 and a tunnel (ssh -L)", addr)
+	}
+	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w; another program has the port, or choose one with --listen-addr", addr, err)
+	}
+	return ln, nil
+}
+
+// Serve serves ln, which it closes, until ctx ends. Calls in flight then have
+// grace to finish; after that their contexts end. It returns nil after an
+// orderly end.
+func (e *Edge) Serve(ctx context.Context, ln net.Listener, grace time.Duration) error {
+	defer e.Close()
+	// No WriteTimeout and no ReadTimeout: both would cut calls that take long.
+	// Bodies have a deadline of their own (readBody).
+	srv := &http.Server{
+		Handler:           e,
+		ReadHeaderTimeout: headerTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(e.log.Handler(), slog.LevelWarn),
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- srv.Serve(ln) }()
+	select {
+	case err := <-failed:
+		return fmt.Errorf("serve HTTP: %w", err)
+	case <-ctx.Done():
+	}
+	// The standalone streams of clients never end by themselves.
+	e.Close()
+	shutCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
+	defer cancel()
+	err := srv.Shutdown(shutCtx)
+	if err != nil {
+		err = srv.Close()
+	}
+	if serr := <-failed; !errors.Is(serr, http.ErrServerClosed) {
+		err = errors.Join(err, serr)
+	}
+	if err != nil {
+		return fmt.Errorf("shut HTTP down: %w", err)
+	}
+	return nil
+}
+
+// Close ends all sessions and mcp-go's sweeper. It may be called more than once.
+func (e *Edge) Close() {
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	// It holds no HTTP server of its own, so there is nothing that could fail.
+	_ = e.mcp.Shutdown(ctx)
+}

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package environment
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/stacklok/waggle/host/supervisor"
+)
+
+const (
+	maxName = 64 // characters
+	maxIdle = 24 * time.Hour
+)
+
+var (
+	errDestroyed = errors.New("it was destroyed while it was being created")
+	errClosing   = errors.New("the server is shutting down")
+)
+
+// CreateOptions say what environment to make.
+type CreateOptions struct {
+	// Runtime is one of Runtimes.
+	Runtime string
+	// Name is for people; may be empty.
+	Name string
+	// Idle ends the environment when nothing has run in it for so long. Zero:
+	// the configured default.
+	Idle time.Duration
+}
+
+// Create makes an environment and returns when it takes calls. The end of ctx
+// ends the work and leaves nothing. progress, which may be nil, is told each
+// phase.
+func (m *Manager) Create(ctx context.Context, o CreateOptions, progress func(phase string)) (Info, error) {
+	req, err := m.request(o)
+	if err != nil {
+		return Info{}, err
+	}
+	if progress == nil {
+		progress = func(string) {}
+	}
+	bootCtx, abort := context.WithCancelCause(ctx)
+	defer abort(nil)
+	stop := context.AfterFunc(m.ctx, func() { abort(errClosing) })
+	defer stop()
+
+	e, err := m.reserve(req, abort)
+	if err != nil {
+		return Info{}, err
+	}
+	defer m.wg.Done()
+	defer close(e.settled)
+	began := time.Now()
+	machine, err := m.cfg.Launch(bootCtx, req, progress)
+	if err != nil {
+		if bootCtx.Err() != nil {
+			err = context.Cause(bootCtx)
+		}
+		m.bury(e, "it was never ready: "+err.Error())
+		return Info{}, fmt.Errorf("%w: %w", ErrCreate, err)
+	}
+	m.log.Info("environment is ready", "env", e.id, "runtime", req.Runtime, "took", time.Since(began).Round(time.Millisecond))
+	if err := m.run(e, machine); err != nil {
+		return Info{}, err
+	}
+	return e.snapshot(), nil
+}
+
+// request checks the options and completes them.
+func (m *Manager) request(o CreateOptions) (Request, error) {
+	if _, err := runtimeOf("runtime", o.Runtime); err != nil {
+		return Request{}, err
+	}
+	if utf8.RuneCountInString(o.Name) > maxName || strings.ContainsFunc(o.Name, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return Request{}, invalid("name", "must be at most %d printable characters", maxName)
+	}
+	if o.Idle < 0 || o.Idle > maxIdle {
+		return Request{}, invalid("timeout_minutes", "must be 1 to %d, or left out for %d", int(maxIdle.Minutes()), int(m.cfg.Idle.Minutes()))
+	}
+	if o.Idle == 0 {
+		o.Idle = m.cfg.Idle
+	}
+	return Request{
+		ID: NewID(), Name: o.Name, Runtime: o.Runtime,
+		CPUs: m.cfg.CPUs, MemoryMiB: m.cfg.MemoryMiB, DiskMiB: m.cfg.DiskMiB,
+		IdleTimeout: o.Idle, OrphanTimeout: m.cfg.Orphan,
+	}, nil
+}
+
+// reserve takes a slot before anything is started, so that creations at the same
+// time cannot overshoot the maximum.
+func (m *Manager) reserve(req Request, abort context.CancelCauseFunc) (*environment, error) {
+	e := &environment{
+		id: req.ID, settled: make(chan struct{}), abort: abort,
+		info: Info{
+			ID: req.ID, Name: req.Name, Runtime: req.Runtime, State: StateCreating, CreatedAt: time.Now(),
+			Idle: req.IdleTimeout, CPUs: req.CPUs, MemoryMiB: req.MemoryMiB, DiskMiB: req.DiskMiB,
+		},
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.ctx.Err() != nil {
+		return nil, fmt.Errorf("%w: %w", ErrCreate, errClosing)
+	}
+	used := 0
+	for _, other := range m.envs {
+		if other.snapshot().State.holdsSlot() {
+			used++
+		}
+	}
+	if used >= m.cfg.Max {
+		return nil, fmt.Errorf("%w: %d of %d are in use", ErrMaxEnvironments, used, m.cfg.Max)
+	}
+	m.envs[e.id] = e
+	m.wg.Add(1) // Create's; under mu, so never after Close has begun to wait
+	return e, nil
+}
+
+// run gives an environment its machine and starts to watch it.
+func (m *Manager) run(e *environment, machine *supervisor.Client) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.machine = machine
+	if err := e.setLocked(StateRunning, ""); err != nil {
+		return err
+	}
+	m.watch(e, machine)
+	return nil
+}
+
+// bury ends an environment that has no machine any more, whatever its state: its
+// slot is free, and its cause is remembered.
+func (m *Manager) bury(e *environment, cause string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.info.State, e.info.Cause = StateGone, cause
+	if e.machine != nil {
+		_ = e.machine.Close()
+	}
+	if m.envs[e.id] != e {
+		return
+	}
+	delete(m.envs, e.id)
+	if m.ended = append(m.ended, ending{e.id, cause}); len(m.ended) > maxEndings {
+		m.ended = m.ended[len(m.ended)-maxEndings:]
+	}
+}

@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package environment
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"connectrpc.com/connect"
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/stacklok/waggle/host/guest"
+	guestv1 "github.com/stacklok/waggle/proto/gen/waggle/guest/v1"
+)
+
+const (
+	// maxCode bounds the code of one call, in bytes.
+	maxCode = 8 << 20
+	// execSlack is how much longer than the code's own timeout, which the guest
+	// enforces, the host waits: SIGTERM, grace, SIGKILL, and a slow emulator.
+	execSlack = 30 * time.Second
+)
+
+var errNoAnswer = errors.New("the guest did not end the code in time")
+
+// ExecRequest is code to run.
+type ExecRequest struct {
+	// Code is not empty.
+	Code string
+	// Language is one of Runtimes; empty: the environment's own.
+	Language string
+	// Timeout ends the code with everything it started. Zero: the default.
+	Timeout time.Duration
+	// Output, when not nil, is told what the code writes as it comes. Calls do
+	// not overlap. The bytes are only good during the call.
+	Output func(stderr bool, p []byte)
+}
+
+// ExecResult says how code ended.
+type ExecResult struct {
+	ExecID   string
+	Language string
+	// ExitCode is 128 plus the number of Signal when a signal ended it.
+	ExitCode            int
+	Signal              string
+	TimedOut, OOMKilled bool
+	Duration            time.Duration
+	// LeftRunning counts processes that the code had left running; they were
+	// ended.
+	LeftRunning    int
+	Stdout, Stderr Output
+}
+
+// Exec runs code and waits for its end. An exit code other than zero and a
+// timeout are results, not errors. The end of ctx ends the code.
+func (m *Manager) Exec(ctx context.Context, id string, req ExecRequest) (ExecResult, error) {
+	machine, info, err := m.running(id)
+	if err != nil {
+		return ExecResult{}, err
+	}
+	rt, err := m.checkExec(&req, info)
+	if err != nil {
+		return ExecResult{}, err
+	}
+	execID := "x" + random(12)
+	file := Home + "/." + execID + rt.extension
+	ctx, cancel := context.WithTimeoutCause(ctx, req.Timeout+execSlack, fmt.Errorf("%w: %w", ErrLost, errNoAnswer))
+	defer cancel()
+	client := machine.Guest()
+	open := &guestv1.WriteOpen{Path: file, Size: new(uint64(len(req.Code)))}
+	if _, err := client.WriteFile(ctx, open, strings.NewReader(req.Code)); err != nil {
+		return ExecResult{}, guestError(ctx, "hand in the code", err)
+	}
+	defer m.remove(id, client, file)
+	return runFile(ctx, client, rt, req, execID, file)
+}
+
+// runFile runs a file with the first program that is installed.
+func runFile(ctx context.Context, client *guest.Client, rt runtime, req ExecRequest, execID, file string) (ExecResult, error) {
+	var stdout, stderr collector
+	if req.Output != nil {
+		stdout.also = func(p []byte) { req.Output(false, p) }
+		stderr.also = func(p []byte) { req.Output(true, p) }
+	}
+	for i, program := range rt.programs {
+		argv := append(append([]string(nil), program...), file)
+		exited, err := client.Run(ctx, guest.Exec{
+			Start: &guestv1.Start{
+				ExecId:  fmt.Sprintf("%s-%d", execID, i),
+				Command: &guestv1.Start_Argv{Argv: &guestv1.Argv{Args: argv}},
+				Env:     rt.env,
+				Cwd:     Home,
+				Timeout: durationpb.New(req.Timeout),
+			},
+			Stdout: &stdout, Stderr: &stderr,
+		})
+		if err != nil {
+			return ExecResult{}, execError(ctx, err)
+		}
+		if failure := exited.GetSpawnFailure(); failure != nil {
+			missing := failure.GetKind() == guestv1.SpawnFailureKind_SPAWN_FAILURE_KIND_NOT_FOUND
+			if missing && i+1 < len(rt.programs) {
+				continue
+			}
+			return ExecResult{}, spawnError(rt, failure)
+		}
+		return execResult(exited, rt, execID, &stdout, &stderr), nil
+	}
+	return ExecResult{}, fmt.Errorf("%w: no program for %s", ErrNoInterpreter, rt.name)
+}
+
+func execResult(exited *guestv1.Exited, rt runtime, execID string, stdout, stderr *collector) ExecResult {
+	r := ExecResult{
+		ExecID: execID, Language: rt.name,
+		ExitCode: int(exited.GetExitCode()), TimedOut: exited.GetTimedOut(), OOMKilled: exited.GetOomKilled(),
+		Duration: exited.GetDuration().AsDuration(), LeftRunning: int(exited.GetLeftRunning()),
+		Stdout: stdout.output(exited.GetStdoutBytes()), Stderr: stderr.output(exited.GetStderrBytes()),
+	}
+	if sig := exited.GetSignal(); sig > 0 {
+		r.ExitCode = 128 + int(sig)
+		if r.Signal = unix.SignalName(unix.Signal(sig)); r.Signal == "" {
+			r.Signal = fmt.Sprintf("signal %d", sig)
+		}
+	}
+	return r
+}
+
+func spawnError(rt runtime, f *guestv1.SpawnFailure) error {
+	what := plain(f.GetMessage(), maxGuestText)
+	if f.GetKind() == guestv1.SpawnFailureKind_SPAWN_FAILURE_KIND_NOT_FOUND {
+		return fmt.Errorf("%w: %s code needs %s: %s", ErrNoInterpreter, rt.name, rt.programs[0][0], what)
+	}
+	return fmt.Errorf("%w: %s", ErrSpawn, what)
+}
+
+// execError differs from guestError in what the codes of Process.Run mean.
+func execError(ctx context.Context, err error) error {
+	switch connect.CodeOf(err) {
+	case connect.CodeResourceExhausted:
+		return fmt.Errorf("%w: %s", ErrSpawn, plain(err.Error(), maxGuestText))
+	case connect.CodeFailedPrecondition, connect.CodeNotFound, connect.CodeAlreadyExists:
+		return fmt.Errorf("%w: run the code: %s", ErrLost, plain(err.Error(), maxGuestText))
+	default:
+		return guestError(ctx, "run the code", err)
+	}
+}
+
+// remove takes the file of an exec away without making the caller wait.
+func (m *Manager) remove(id string, client *guest.Client, file string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.ctx.Err() != nil {
+		return // Close has begun to wait
+	}
+	m.wg.Go(func() {
+		ctx, cancel := context.WithTimeout(m.ctx, execSlack)
+		defer cancel()
+		_, err := client.Filesystem().Remove(ctx, connect.NewRequest(&guestv1.FilesystemRemoveRequest{Path: file, MissingOk: true}))
+		if connect.CodeOf(err) == connect.CodeUnimplemented {
+			_, err = client.Run(ctx, guest.Exec{Start: &guestv1.Start{
+				ExecId:  "x" + random(12),
+				Command: &guestv1.Start_Argv{Argv: &guestv1.Argv{Args: []string{"rm", "-f", file}}},
+			}})
+		}
+		if err != nil && m.ctx.Err() == nil {
+			m.log.Debug("file of an exec was not removed", "env", id, "error", err)
+		}
+	})
+}
+
+// checkExec checks a request and completes it.
+func (m *Manager) checkExec(req *ExecRequest, info Info) (runtime, error) {
+	if strings.TrimSpace(req.Code) == "" {
+		return runtime{}, invalid("code", "is empty: give the source to run")
+	}
+	if len(req.Code) > maxCode {
+		return runtime{}, invalid("code", "is %d bytes long, the most is %d: write data to files with write_file", len(req.Code), maxCode)
+	}
+	if strings.ContainsRune(req.Code, 0) {
+		return runtime{}, invalid("code", "holds a NUL byte")
+	}
+	if req.Timeout < 0 || req.Timeout > m.cfg.ExecMax {
+		return runtime{}, invalid("timeout_seconds", "must be 1 to %d, or left out for %d",
+			int(m.cfg.ExecMax.Seconds()), int(m.cfg.ExecDefault.Seconds()))
+	}
+	if req.Timeout == 0 {
+		req.Timeout = m.cfg.ExecDefault
+	}
+	if req.Language == "" {
+		req.Language = info.Runtime
+	}
+	return runtimeOf("language", req.Language)
+}

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package environment
+
+import (
+	"bytes"
+	"context"
+	"path"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/stacklok/waggle/host/supervisor"
+	guestv1 "github.com/stacklok/waggle/proto/gen/waggle/guest/v1"
+)
+
+const (
+	// maxRead is the most of a file that one ReadFile returns, in bytes.
+	maxRead = 1 << 20
+	// maxEntries is the most that one ListFiles returns.
+	maxEntries = 1000
+	maxPath    = 4096 // bytes
+	// fileTimeout bounds one file operation.
+	fileTimeout = 2 * time.Minute
+)
+
+// File describes one file.
+type File struct {
+	Path string
+	// Type is file, directory, symlink or other.
+	Type     string
+	Size     uint64
+	Mode     uint32
+	Modified time.Time
+	// Target of a symbolic link.
+	Target string
+}
+
+// Content is a file or a piece of it.
+type Content struct {
+	File File
+	// Offset of Data in the file.
+	Offset uint64
+	Data   []byte
+	// Truncated: the file goes on after Data.
+	Truncated bool
+}
+
+// Listing is the content of a directory.
+type Listing struct {
+	Path  string
+	Files []File
+	// Truncated: there are more than Files.
+	Truncated bool
+}
+
+// WriteFile replaces a file as a whole and makes missing parent directories.
+func (m *Manager) WriteFile(ctx context.Context, id, name string, data []byte) (File, error) {
+	machine, name, err := m.fileCall(id, name)
+	if err != nil {
+		return File{}, err
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, fileTimeout, ErrLost)
+	defer cancel()
+	open := &guestv1.WriteOpen{Path: name, MakeParents: true, Size: new(uint64(len(data)))}
+	resp, err := machine.Guest().WriteFile(ctx, open, bytes.NewReader(data))
+	if err != nil {
+		return File{}, guestError(ctx, "write "+name, err)
+	}
+	return fileOf(resp.GetEntry()), nil
+}
+
+// ReadFile reads a file from offset on, at most limit bytes; zero: as much as one
+// call returns.
+func (m *Manager) ReadFile(ctx context.Context, id, name string, offset, limit int64) (Content, error) {
+	machine, name, err := m.fileCall(id, name)
+	if err != nil {
+		return Content{}, err
+	}
+	if offset < 0 {
+		return Content{}, invalid("offset", "is negative: it counts bytes from the beginning")
+	}
+	if limit < 0 || limit > maxRead {
+		return Content{}, invalid("limit", "must be 1 to %d, or left out", maxRead)
+	}
+	if limit == 0 {
+		limit = maxRead
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, fileTimeout, ErrLost)
+	defer cancel()
+	var data bytes.Buffer
+	req := &guestv1.FilesystemReadRequest{Path: name, Offset: uint64(offset), Limit: uint64(limit)}
+	entry, err := machine.Guest().ReadFile(ctx, req, &data)
+	if err != nil {
+		return Content{}, guestError(ctx, "read "+name, err)
+	}
+	c := Content{File: fileOf(entry), Offset: uint64(offset), Data: data.Bytes()}
+	c.Truncated = c.Offset+uint64(len(c.Data)) < c.File.Size
+	if c.Truncated && utf8.Valid(trimEnd(c.Data)) {
+		c.Data = trimEnd(c.Data) // the next piece begins with the whole character
+	}
+	return c, nil
+}
+
+// ListFiles lists a directory; an empty name is Home.
+func (m *Manager) ListFiles(ctx context.Context, id, name string) (Listing, error) {
+	if name == "" {
+		name = Home
+	}
+	machine, name, err := m.fileCall(id, name)
+	if err != nil {
+		return Listing{}, err
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, fileTimeout, ErrLost)
+	defer cancel()
+	list, err := machine.Guest().List(ctx, &guestv1.FilesystemListRequest{Path: name}, maxEntries)
+	if err != nil {
+		return Listing{}, guestError(ctx, "list "+name, err)
+	}
+	l := Listing{Path: name, Files: []File{}, Truncated: list.Truncated}
+	for _, e := range list.Entries {
+		l.Files = append(l.Files, fileOf(e))
+	}
+	return l, nil
+}
+
+// fileCall checks what all file operations take.
+func (m *Manager) fileCall(id, name string) (*supervisor.Client, string, error) {
+	machine, _, err := m.running(id)
+	if err != nil {
+		return nil, "", err
+	}
+	switch {
+	case name == "":
+		return nil, "", invalid("path", "is empty: give an absolute path, such as %s/data.csv", Home)
+	case !strings.HasPrefix(name, "/"):
+		return nil, "", invalid("path", "%q is relative: give an absolute path, such as %s", plain(name, 128), path.Join(Home, plain(name, 128)))
+	case len(name) > maxPath:
+		return nil, "", invalid("path", "is %d bytes long, the most is %d", len(name), maxPath)
+	case strings.ContainsRune(name, 0) || !utf8.ValidString(name):
+		return nil, "", invalid("path", "holds a NUL byte or is not UTF-8")
+	}
+	return machine, path.Clean(name), nil
+}
+
+var fileTypes = map[guestv1.FileType]string{
+	guestv1.FileType_FILE_TYPE_REGULAR:   "file",
+	guestv1.FileType_FILE_TYPE_DIRECTORY: "directory",
+	guestv1.FileType_FILE_TYPE_SYMLINK:   "symlink",
+}
+
+func fileOf(e *guestv1.Entry) File {
+	f := File{
+		Path: plain(e.GetPath(), maxPath), Type: fileTypes[e.GetType()], Size: e.GetSize(), Mode: e.GetMode() & 0o7777,
+		Modified: e.GetModifiedAt().AsTime(), Target: plain(e.GetLinkTarget(), maxPath),
+	}
+	if f.Type == "" {
+		f.Type = "other"
+	}
+	return f
+}

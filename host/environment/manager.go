@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package environment
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/stacklok/waggle/host/supervisor"
+)
+
+// Config says what a manager makes. Launch is required, and so are the numbers.
+type Config struct {
+	// Launch makes a machine and returns when it is ready. It reports the
+	// phases of the work. A failure leaves nothing behind.
+	Launch func(ctx context.Context, req Request, progress func(phase string)) (*supervisor.Client, error)
+	// Holder names this process to supervisors.
+	Holder string
+	// Max is the most environments at once, those that an earlier server left
+	// included.
+	Max int
+	// CPUs, MemoryMiB and DiskMiB are the size of an environment.
+	CPUs, MemoryMiB, DiskMiB uint32
+	// Idle is the idle timeout when the caller names none.
+	Idle time.Duration
+	// Orphan is how long a machine outlives its server.
+	Orphan time.Duration
+	// ExecDefault and ExecMax are the timeout of code, and the most of it.
+	ExecDefault, ExecMax time.Duration
+	// Logger may be nil.
+	Logger *slog.Logger
+}
+
+// Manager holds the environments of one server. Its methods may be called
+// concurrently.
+type Manager struct {
+	cfg Config
+	log *slog.Logger
+
+	// ctx lives as long as the manager; wg counts what runs on it.
+	ctx    context.Context
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+
+	mu   sync.Mutex
+	envs map[string]*environment
+	// ended says why environments that are gone have ended, newest last.
+	ended []ending
+}
+
+// ending is the epitaph of an environment.
+type ending struct{ id, cause string }
+
+// maxEndings bounds what is remembered of the dead, failed ones included.
+const maxEndings = 256
+
+// Info describes an environment.
+type Info struct {
+	ID, Name, Runtime string
+	State             State
+	// Cause says why it failed.
+	Cause     string
+	CreatedAt time.Time
+	// Idle is its idle timeout.
+	Idle                     time.Duration
+	CPUs, MemoryMiB, DiskMiB uint32
+	// Adopted: an earlier server made it.
+	Adopted bool
+}
+
+// environment is one environment. mu guards all that follows it.
+type environment struct {
+	id string
+	// settled is closed when Create has an outcome.
+	settled chan struct{}
+	// abort ends a Create that has none yet.
+	abort context.CancelCauseFunc
+
+	mu      sync.Mutex
+	info    Info
+	machine *supervisor.Client // nil until it runs
+}
+
+// New makes a manager without environments. The caller closes it.
+func New(cfg Config) (*Manager, error) {
+	switch {
+	case cfg.Launch == nil:
+		return nil, errors.New("environment: Config.Launch is required")
+	case cfg.Max < 1:
+		return nil, fmt.Errorf("max environments is %d, it must be at least 1", cfg.Max)
+	case cfg.ExecDefault <= 0 || cfg.ExecMax < cfg.ExecDefault:
+		return nil, fmt.Errorf("exec timeouts: the default (%s) must be above zero and at most the maximum (%s)", cfg.ExecDefault, cfg.ExecMax)
+	case cfg.Idle <= 0:
+		return nil, fmt.Errorf("idle timeout is %s, it must be above zero", cfg.Idle)
+	}
+	m := &Manager{cfg: cfg, log: cfg.Logger, envs: make(map[string]*environment)}
+	if m.log == nil {
+		m.log = slog.New(slog.DiscardHandler)
+	}
+	m.ctx, m.cancel = context.WithCancel(context.Background())
+	return m, nil
+}
+
+// Close lets go of all environments, which live on, and waits for what the
+// manager runs.
+func (m *Manager) Close() {
+	m.mu.Lock()
+	m.cancel()
+	m.mu.Unlock()
+	m.wg.Wait()
+	for _, e := range m.all() {
+		e.mu.Lock()
+		if e.machine != nil {
+			// Closing a connection that is no longer used can lose nothing.
+			_ = e.machine.Close()
+		}
+		e.mu.Unlock()
+	}
+}
+
+// Get describes one environment.
+func (m *Manager) Get(id string) (Info, error) {
+	e, err := m.find(id)
+	if err != nil {
+		return Info{}, err
+	}
+	return e.snapshot(), nil
+}
+
+// List describes all environments, oldest first.
+func (m *Manager) List() []Info {
+	var infos []Info
+	for _, e := range m.all() {
+		infos = append(infos, e.snapshot())
+	}
+	slices.SortFunc(infos, func(a, b Info) int {
+		return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), cmp.Compare(a.ID, b.ID))
+	})
+	return infos
+}
+
+// Max is the most environments at once.
+func (m *Manager) Max() int { return m.cfg.Max }
+
+// ExecTimeouts are the default and the most of Exec's timeout.
+func (m *Manager) ExecTimeouts() (def, most time.Duration) { return m.cfg.ExecDefault, m.cfg.ExecMax }
+
+// IdleDefault is the idle timeout of environments that name none.
+func (m *Manager) IdleDefault() time.Duration { return m.cfg.Idle }
+
+func (m *Manager) all() []*environment {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	envs := make([]*environment, 0, len(m.envs))
+	for _, e := range m.envs {
+		envs = append(envs, e)
+	}
+	return envs
+}
+
+func (m *Manager) find(id string) (*environment, error) {
+	if err := checkID(id); err != nil {
+		return nil, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if e, ok := m.envs[id]; ok {
+		return e, nil
+	}
+	for _, d := range m.ended {
+		if d.id == id {
+			return nil, fmt.Errorf("%w: %s has ended: %s", ErrNotFound, id, d.cause)
+		}
+	}
+	return nil, fmt.Errorf("%w: %s", ErrNotFound, id)
+}
+
+// running returns the machine of an environment that takes calls.
+func (m *Manager) running(id string) (*supervisor.Client, Info, error) {
+	e, err := m.find(id)
+	if err != nil {
+		return nil, Info{}, err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.info.State != StateRunning {
+		err := fmt.Errorf("%w: %s is %s", ErrNotRunning, id, e.info.State)
+		if e.info.Cause != "" {
+			err = fmt.Errorf("%w: %s", err, e.info.Cause)
+		}
+		return nil, Info{}, err
+	}
+	return e.machine, e.info, nil
+}
+
+func (e *environment) snapshot() Info {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.info
+}
+
+// setLocked changes the state; cause is why, for people.
+func (e *environment) setLocked(to State, cause string) error {
+	if err := e.info.State.check(to); err != nil {
+		return fmt.Errorf("%s: %w", e.id, err)
+	}
+	e.info.State, e.info.Cause = to, cause
+	return nil
+}

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package environment
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/stacklok/waggle/host/guest"
+	guestv1 "github.com/stacklok/waggle/proto/gen/waggle/guest/v1"
+)
+
+const (
+	maxPackages = 100
+	// installTimeout is long because an emulated machine compiles slowly.
+	installTimeout = 15 * time.Minute
+)
+
+// packagePattern is what the managers' names, versions and extras are made of:
+// no white space, no leading dash that would be an option.
+var packagePattern = regexp.MustCompile(`^[A-Za-z0-9@][^\s\x00-\x1f\x7f]{0,255}$`)
+
+// InstallTimeout is the longest that InstallPackages runs.
+func InstallTimeout() time.Duration { return installTimeout + execSlack }
+
+// InstallRequest says what to install.
+type InstallRequest struct {
+	// Packages as the manager names them, versions included.
+	Packages []string
+	// Manager is pip, npm, apt, apk or dnf; empty: the one of the runtime.
+	Manager string
+	// Line, when not nil, is told each line that the manager writes.
+	Line func(string)
+}
+
+// InstallResult says what was installed.
+type InstallResult struct {
+	Manager string
+	// Installed lists "name version", where the manager says it.
+	Installed []string
+	Duration  time.Duration
+}
+
+// InstallPackages installs packages. The end of ctx ends the install.
+func (m *Manager) InstallPackages(ctx context.Context, id string, req InstallRequest) (InstallResult, error) {
+	machine, info, err := m.running(id)
+	if err != nil {
+		return InstallResult{}, err
+	}
+	manager, err := checkInstall(req, info)
+	if err != nil {
+		return InstallResult{}, err
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, InstallTimeout(), fmt.Errorf("%w: %w", ErrLost, errNoAnswer))
+	defer cancel()
+	progress := guest.InstallProgress{}
+	if req.Line != nil {
+		progress.Line = func(l string) { req.Line(plain(l, maxGuestText)) }
+	}
+	done, err := machine.Guest().Install(ctx, &guestv1.PackagesInstallRequest{
+		Manager: manager, Packages: req.Packages, Timeout: durationpb.New(installTimeout),
+	}, progress)
+	if err != nil {
+		return InstallResult{}, guestError(ctx, "install packages", err)
+	}
+	name := managerName(done.GetManager())
+	if f := done.GetFailure(); f != nil {
+		return InstallResult{}, installError(name, f)
+	}
+	r := InstallResult{Manager: name, Duration: done.GetDuration().AsDuration(), Installed: []string{}}
+	for _, p := range done.GetInstalled()[:min(len(done.GetInstalled()), 10*maxPackages)] {
+		r.Installed = append(r.Installed, plain(p, 256))
+	}
+	return r, nil
+}
+
+func checkInstall(req InstallRequest, info Info) (guestv1.PackageManager, error) {
+	if len(req.Packages) == 0 {
+		return 0, invalid("packages", "is empty: give names separated by spaces, such as \"numpy pandas==2.2.0\"")
+	}
+	if len(req.Packages) > maxPackages {
+		return 0, invalid("packages", "names %d packages, the most is %d a call", len(req.Packages), maxPackages)
+	}
+	for _, p := range req.Packages {
+		if !packagePattern.MatchString(p) {
+			return 0, invalid("packages", "holds %q, which is no package name: options and paths are not taken", plain(p, 64))
+		}
+	}
+	if req.Manager != "" {
+		if manager, ok := managers[req.Manager]; ok {
+			return manager, nil
+		}
+		names := make([]string, 0, len(managers))
+		for n := range managers {
+			names = append(names, n)
+		}
+		slices.Sort(names)
+		return 0, invalid("manager", "%q is not one of %s", plain(req.Manager, 64), strings.Join(names, ", "))
+	}
+	// An environment of an image, not of a runtime, leaves the choice to guestd.
+	if rt, err := runtimeOf("runtime", info.Runtime); err == nil {
+		return rt.manager, nil
+	}
+	return guestv1.PackageManager_PACKAGE_MANAGER_UNSPECIFIED, nil
+}
+
+// installHints say what to do about a failure.
+var installHints = map[guestv1.InstallFailureKind]string{
+	guestv1.InstallFailureKind_INSTALL_FAILURE_KIND_UNKNOWN_PACKAGE: "check the names and versions",
+	guestv1.InstallFailureKind_INSTALL_FAILURE_KIND_NETWORK:         "the package index could not be reached: try again, or check the host's network and proxy",
+	guestv1.InstallFailureKind_INSTALL_FAILURE_KIND_NO_SPACE:        "the disk is full: remove files, or ask for a larger WAGGLE_DEFAULT_DISK_MB",
+	guestv1.InstallFailureKind_INSTALL_FAILURE_KIND_TIMEOUT:         "it took too long: install fewer packages at a time",
+	guestv1.InstallFailureKind_INSTALL_FAILURE_KIND_OUT_OF_MEMORY:   "memory ran out: ask for a larger WAGGLE_DEFAULT_MEMORY_MB",
+}
+
+func installError(manager string, f *guestv1.InstallFailure) error {
+	hint := installHints[f.GetKind()]
+	if hint == "" {
+		hint = "its last lines say why"
+	}
+	return fmt.Errorf("%w: %s (exit code %d): %s\n%s", ErrInstall, manager, f.GetExitCode(), hint, plain(f.GetMessage(), 8<<10))
+}

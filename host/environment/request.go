@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package environment
+
+import "time"
+
+// Request says what machine to make.
+type Request struct {
+	// ID names the environment, its run directory and its host name.
+	ID string
+	// Name is the maker's name for it; may be empty.
+	Name string
+	// Runtime is python, node or shell; empty for a bare image.
+	Runtime string
+	// Image is the reference to boot; empty: the one of the runtime.
+	Image string
+	// CPUs, MemoryMiB and DiskMiB are the machine's size.
+	CPUs, MemoryMiB, DiskMiB uint32
+	// IdleTimeout ends the machine when nothing has run in it for so long. The
+	// supervisor holds the clock.
+	IdleTimeout time.Duration
+	// MaxLifetime and OrphanTimeout end it regardless. Zero: never.
+	MaxLifetime, OrphanTimeout time.Duration
+}

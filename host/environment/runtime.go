@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package environment
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	guestv1 "github.com/stacklok/waggle/proto/gen/waggle/guest/v1"
+)
+
+// Home is the home directory of the workload's user: working directory of code,
+// and default of ListFiles.
+const Home = "/home/sandbox"
+
+// runtime is a language with what runs it. Code is written to a file in the
+// working directory and run from there, not piped and not passed as an argument:
+// tracebacks then show the lines of the code, imports find what write_file put
+// beside it, Python's multiprocessing can load it again, its length is not
+// bounded by the kernel's 128 KiB for one argument, and standard input stays the
+// program's own.
+type runtime struct {
+	name string
+	// programs are tried in order; the next one only when one is not installed.
+	programs [][]string
+	// extension of the file.
+	extension string
+	env       map[string]string
+	// manager is what install_packages uses by default.
+	manager guestv1.PackageManager
+}
+
+// runtimes are the languages, and the kinds of environments by the same names.
+var runtimes = []runtime{
+	{
+		name: "python", extension: ".py",
+		// -u: what was printed before a timeout is not lost in a buffer.
+		programs: [][]string{{"python3", "-u"}},
+		manager:  guestv1.PackageManager_PACKAGE_MANAGER_PIP,
+	},
+	{
+		name: "node", extension: ".js",
+		programs: [][]string{{"node"}},
+		// require finds what npm installs globally.
+		env:     map[string]string{"NODE_PATH": "/usr/local/lib/node_modules:/usr/lib/node_modules"},
+		manager: guestv1.PackageManager_PACKAGE_MANAGER_NPM,
+	},
+	{
+		name: "shell", extension: ".sh",
+		programs: [][]string{{"bash"}, {"sh"}},
+		manager:  guestv1.PackageManager_PACKAGE_MANAGER_UNSPECIFIED,
+	},
+}
+
+// Runtimes lists the valid names.
+func Runtimes() []string {
+	names := make([]string, len(runtimes))
+	for i, r := range runtimes {
+		names[i] = r.name
+	}
+	return names
+}
+
+func runtimeOf(field, name string) (runtime, error) {
+	i := slices.IndexFunc(runtimes, func(r runtime) bool { return r.name == name })
+	if i < 0 {
+		return runtime{}, fmt.Errorf("%w: %s %q is not one of %s", ErrInvalidRuntime, field, plain(name, 64), strings.Join(Runtimes(), ", "))
+	}
+	return runtimes[i], nil
+}
+
+// managers are the names of package managers.
+var managers = map[string]guestv1.PackageManager{
+	"pip": guestv1.PackageManager_PACKAGE_MANAGER_PIP,
+	"npm": guestv1.PackageManager_PACKAGE_MANAGER_NPM,
+	"apt": guestv1.PackageManager_PACKAGE_MANAGER_APT,
+	"apk": guestv1.PackageManager_PACKAGE_MANAGER_APK,
+	"dnf": guestv1.PackageManager_PACKAGE_MANAGER_DNF,
+}
+
+func managerName(m guestv1.PackageManager) string {
+	for name, v := range managers {
+		if v == m {
+			return name
+		}
+	}
+	return ""
+}

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tools
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/mark3labs/mcp-go/mcp"
+
+	"github.com/stacklok/waggle/host/environment"
+)
+
+// decode reads the arguments of a call into In. It is strict: a misspelt
+// optional parameter would otherwise be ignored without a word.
+func decode[In any](tool string, req mcp.CallToolRequest) (In, error) {
+	var in In
+	raw, ok := req.GetRawArguments().(json.RawMessage)
+	if !ok {
+		var err error
+		if raw, err = json.Marshal(req.GetRawArguments()); err != nil {
+			return in, fmt.Errorf("encode arguments of %s: %w", tool, err)
+		}
+	}
+	if len(raw) == 0 || bytes.Equal(raw, []byte("null")) {
+		raw = []byte("{}")
+	}
+	var given map[string]json.RawMessage
+	if err := json.Unmarshal(raw, &given); err != nil {
+		return in, invalid("arguments must be a JSON object")
+	}
+	var names []string
+	for f := range reflect.TypeFor[In]().Fields() {
+		name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
+		names = append(names, name)
+		v, present := given[name]
+		if !strings.Contains(options, "omitempty") && (!present || string(v) == "null") {
+			return in, invalid("%s is missing", name)
+		}
+		if !present {
+			continue
+		}
+		delete(given, name)
+	}
+	for name := range given {
+		if len(names) == 0 {
+			return in, invalid("%s takes no parameters", tool)
+		}
+		return in, invalid("%.64q is not a parameter of %s, which takes %s", name, tool, strings.Join(names, ", "))
+	}
+	if err := json.Unmarshal(raw, &in); err != nil {
+		var wrong *json.UnmarshalTypeError
+		if errors.As(err, &wrong) {
+			return in, invalid("%s must be %s, not %s", wrong.Field, kindName(wrong.Type), wrong.Value)
+		}
+		return in, invalid("arguments are not understood: %v", err)
+	}
+	return in, nil
+}
+
+func kindName(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.Int, reflect.Int64:
+		return "a whole number"
+	case reflect.String:
+		return "a string"
+	case reflect.Bool:
+		return "true or false"
+	default:
+		return "of another type"
+	}
+}
+
+func invalid(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", environment.ErrInvalidArgument, fmt.Sprintf(format, args...))
+}
+
+// timeout turns a number of units into a duration; what does not fit stays out
+// of range rather than wrapping round.
+func timeout(n int64, unit time.Duration) time.Duration {
+	switch {
+	case n < 0:
+		return -1
+	case n > int64(math.MaxInt64/unit):
+		return math.MaxInt64
+	default:
+		return time.Duration(n) * unit
+	}
+}

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tools
+
+import (
+	"context"
+	"errors"
+
+	"github.com/mark3labs/mcp-go/mcp"
+
+	"github.com/stacklok/waggle/host/environment"
+)
+
+// next says what a model can do about each error that is not a bug. The first
+// that matches counts.
+var next = []struct {
+	err  error
+	step string
+}{
+	{environment.ErrInvalidRuntime, "Call again with one of the names listed."},
+	{environment.ErrInvalidArgument, "Correct the parameter and call again."},
+	{environment.ErrMaxEnvironments, "End one that is no longer needed with destroy_environment (list_environments shows them), or reuse one. The limit is WAGGLE_MAX_ENVIRONMENTS of the server."},
+	{environment.ErrNotFound, "list_environments shows those that exist; create_environment makes a new one. Files of an environment that has ended are gone."},
+	{environment.ErrNotRunning, "list_environments shows its state. If it failed, destroy it and create a new one."},
+	{environment.ErrInvalidTransition, "list_environments shows its state; wait a moment and call again."},
+	{environment.ErrCreate, "Nothing was left behind. If the cause names a remedy, the person who runs the server can apply it; `waggle doctor` checks the machine."},
+	{environment.ErrDestroy, "Call destroy_environment again; the person who runs the server can use `waggle rm`."},
+	{environment.ErrLost, "list_environments shows whether it still runs. If it does, call again; otherwise create a new one."},
+	{environment.ErrNoInterpreter, "Install it with install_packages (manager apt), or create an environment of that runtime."},
+	{environment.ErrSpawn, "The environment may be out of processes or memory: end what runs in it, or create a new one."},
+	{environment.ErrInstall, "Correct the cause and call again."},
+	{environment.ErrFileNotFound, "list_files shows what is there."},
+	{environment.ErrFilePermission, "Code and files belong to the user sandbox: use paths below " + environment.Home + " or /tmp."},
+	{environment.ErrFileKind, "list_files shows which paths are files and which are directories."},
+	{environment.ErrNoSpace, "Remove files that are no longer needed."},
+	{environment.ErrUnsupported, "Use execute with shell commands instead."},
+}
+
+// present is the one place where errors are put before a model: cause and next
+// step in words as a tool result, or, for a bug, an error of the protocol.
+func (t *tools) present(tool string, err error) (*mcp.CallToolResult, error) {
+	for _, n := range next {
+		if errors.Is(err, n.err) {
+			t.log.Info("tool call failed", "tool", tool, "error", err)
+			return mcp.NewToolResultError(err.Error() + "\n" + n.step), nil
+		}
+	}
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		t.log.Info("tool call cancelled", "tool", tool)
+		return mcp.NewToolResultError("the call was cancelled; what it had started was ended"), nil
+	}
+	t.log.Error("tool call met a bug", "tool", tool, "error", err)
+	return nil, err
+}

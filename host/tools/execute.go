@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tools
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/stacklok/waggle/host/environment"
+)
+
+var execute = spec{
+	name: "execute", title: "Run code",
+	description: "Runs code in an environment and returns stdout, stderr and the exit code; an exit code other than 0 is a normal result. " +
+		"Each call is a new process in " + environment.Home + "; processes that it leaves behind are ended.",
+	destructive: true, openWorld: true,
+}
+
+type executeInput struct {
+	EnvironmentID  string `json:"environment_id" jsonschema_description:"The environment, as create_environment returned it."`
+	Code           string `json:"code" jsonschema_description:"The source to run. May have many lines."`
+	Language       string `json:"language,omitempty" jsonschema:"enum=python,enum=node,enum=shell" jsonschema_description:"What the code is written in. Default: the environment's runtime."`
+	TimeoutSeconds int64  `json:"timeout_seconds,omitempty" jsonschema_description:"Seconds after which the code and everything it started is ended. Default 30, at most 300, as the server is shipped."`
+}
+
+type executeOutput struct {
+	ExitCode   int    `json:"exit_code" jsonschema_description:"128 plus the signal's number when a signal ended it."`
+	Stdout     string `json:"stdout"`
+	Stderr     string `json:"stderr"`
+	DurationMS int64  `json:"duration_ms"`
+	TimedOut   bool   `json:"timed_out"`
+	OOMKilled  bool   `json:"oom_killed" jsonschema_description:"The environment ran out of memory."`
+	Signal     string `json:"signal,omitempty" jsonschema_description:"The signal that ended it, such as SIGKILL."`
+	// Truncated is here so that a reader need not compare two numbers.
+	Truncated      bool   `json:"truncated" jsonschema_description:"The middle of stdout or stderr was cut."`
+	StdoutBytes    int64  `json:"stdout_bytes" jsonschema_description:"Bytes written to stdout, those that were cut included."`
+	StderrBytes    int64  `json:"stderr_bytes"`
+	StdoutCutBytes int64  `json:"stdout_cut_bytes"`
+	StderrCutBytes int64  `json:"stderr_cut_bytes"`
+	LeftRunning    int    `json:"left_running" jsonschema_description:"Processes that the code had left running and that were ended."`
+	Language       string `json:"language"`
+}
+
+func (t *tools) execute(ctx context.Context, c *call, in executeInput) (executeOutput, string, error) {
+	req := environment.ExecRequest{
+		Code: in.Code, Language: in.Language, Timeout: timeout(in.TimeoutSeconds, time.Second),
+	}
+	if c.wantsProgress() {
+		budget := maxProgressOutput
+		req.Output = func(_ bool, p []byte) {
+			// The whole comes with the result: progress is for watching.
+			p = p[:min(len(p), budget)]
+			budget -= len(p)
+			c.progress(strings.ToValidUTF8(string(p), "\uFFFD"))
+		}
+	}
+	r, err := t.manager.Exec(ctx, in.EnvironmentID, req)
+	if err != nil {
+		return executeOutput{}, "", err
+	}
+	out := executeOutput{
+		ExitCode: r.ExitCode, Stdout: r.Stdout.Text, Stderr: r.Stderr.Text, DurationMS: r.Duration.Milliseconds(),
+		TimedOut: r.TimedOut, OOMKilled: r.OOMKilled, Signal: r.Signal,
+		Truncated:   r.Stdout.CutBytes+r.Stderr.CutBytes > 0,
+		StdoutBytes: r.Stdout.Bytes, StderrBytes: r.Stderr.Bytes,
+		StdoutCutBytes: r.Stdout.CutBytes, StderrCutBytes: r.Stderr.CutBytes,
+		LeftRunning: r.LeftRunning, Language: r.Language,
+	}
+	return out, executeText(out), nil
+}
+
+// maxProgressOutput is the most output that one call sends as progress, in bytes.
+const maxProgressOutput = 64 << 10
+
+// executeText is for clients that do not read structured results.
+func executeText(o executeOutput) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "exit code %d after %d ms", o.ExitCode, o.DurationMS)
+	for _, note := range []struct {
+		holds bool
+		text  string
+	}{
+		{o.TimedOut, "timed out"},
+		{o.OOMKilled, "out of memory"},
+		{o.Signal != "", "ended by " + o.Signal},
+		{o.LeftRunning > 0, fmt.Sprintf("%d processes left running were ended", o.LeftRunning)},
+		{o.Truncated, "output was cut: write it to a file to see all"},
+	} {
+		if note.holds {
+			b.WriteString(", " + note.text)
+		}
+	}
+	for _, stream := range []struct{ name, text string }{{"stdout", o.Stdout}, {"stderr", o.Stderr}} {
+		if stream.text != "" {
+			fmt.Fprintf(&b, "\n%s:\n%s", stream.name, strings.TrimRight(stream.text, "\n"))
+		}
+	}
+	return b.String()
+}

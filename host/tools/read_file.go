@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tools
+
+import (
+	"context"
+	"encoding/base64"
+	"fmt"
+	"unicode/utf8"
+)
+
+var readFile = spec{
+	name: "read_file", title: "Read file",
+	description: "Reads a file of an environment: text as it is, other content as base64. A file larger than 1 MiB is read in pieces, with offset.",
+	readOnly:    true, idempotent: true,
+}
+
+type readFileInput struct {
+	EnvironmentID string `json:"environment_id" jsonschema_description:"The environment, as create_environment returned it."`
+	Path          string `json:"path" jsonschema_description:"Absolute path, such as /home/sandbox/data.csv."`
+	Offset        int64  `json:"offset,omitempty" jsonschema_description:"First byte to read. Default 0."`
+	Limit         int64  `json:"limit,omitempty" jsonschema_description:"Most bytes to read, at most 1048576, which is the default."`
+}
+
+type readFileOutput struct {
+	Path       string `json:"path"`
+	Content    string `json:"content"`
+	Encoding   string `json:"encoding" jsonschema_description:"How content is written here: utf-8, or base64 for what is no text."`
+	Size       int64  `json:"size" jsonschema_description:"Bytes of the whole file."`
+	Offset     int64  `json:"offset"`
+	Truncated  bool   `json:"truncated" jsonschema_description:"The file goes on: read again from next_offset."`
+	NextOffset int64  `json:"next_offset,omitempty"`
+}
+
+func (t *tools) readFile(ctx context.Context, _ *call, in readFileInput) (readFileOutput, string, error) {
+	c, err := t.manager.ReadFile(ctx, in.EnvironmentID, in.Path, in.Offset, in.Limit)
+	if err != nil {
+		return readFileOutput{}, "", err
+	}
+	out := readFileOutput{
+		Path: c.File.Path, Content: string(c.Data), Encoding: encodingText,
+		Size: int64(c.File.Size), Offset: int64(c.Offset), Truncated: c.Truncated,
+	}
+	if !utf8.Valid(c.Data) {
+		out.Content, out.Encoding = base64.StdEncoding.EncodeToString(c.Data), encodingBase64
+	}
+	text := out.Content
+	if c.Truncated {
+		out.NextOffset = out.Offset + int64(len(c.Data))
+		text += fmt.Sprintf("\n[the file goes on: %d of %d bytes so far, read again with offset %d]", out.NextOffset, out.Size, out.NextOffset)
+	}
+	return out, text, nil
+}

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tools
+
+import (
+	"context"
+	"sync"
+
+	"github.com/mark3labs/mcp-go/mcp"
+	"github.com/mark3labs/mcp-go/server"
+)
+
+// spec is what a client is told of a tool. All four hints are always sent:
+// mcp-go's defaults call every tool destructive.
+type spec struct {
+	name, title, description string
+
+	readOnly, destructive, idempotent, openWorld bool
+}
+
+// register adds a tool. fn returns the structured result and the same as a short
+// text; an error of it goes through present.
+func register[In, Out any](s *server.MCPServer, t *tools, sp spec, fn func(context.Context, *call, In) (Out, string, error)) {
+	tool := mcp.NewTool(sp.name,
+		mcp.WithToolTitle(sp.title),
+		mcp.WithDescription(sp.description),
+		mcp.WithInputSchema[In](),
+		mcp.WithOutputSchema[Out](),
+		mcp.WithTitleAnnotation(sp.title),
+		mcp.WithReadOnlyHintAnnotation(sp.readOnly),
+		mcp.WithDestructiveHintAnnotation(sp.destructive),
+		mcp.WithIdempotentHintAnnotation(sp.idempotent),
+		mcp.WithOpenWorldHintAnnotation(sp.openWorld),
+	)
+	s.AddTool(tool, func(ctx context.Context, req mcp.CallToolRequest) (*mcp.CallToolResult, error) {
+		in, err := decode[In](sp.name, req)
+		if err != nil {
+			return t.present(sp.name, err)
+		}
+		out, text, err := fn(ctx, t.newCall(ctx, req), in)
+		if err != nil {
+			return t.present(sp.name, err)
+		}
+		return mcp.NewToolResultStructured(out, text), nil
+	})
+}
+
+// call carries the progress of one call. Its methods may be called concurrently,
+// until the tool returns.
+type call struct {
+	t     *tools
+	ctx   context.Context
+	token mcp.ProgressToken
+
+	mu   sync.Mutex
+	sent int
+}
+
+func (t *tools) newCall(ctx context.Context, req mcp.CallToolRequest) *call {
+	c := &call{t: t, ctx: ctx}
+	if req.Params.Meta != nil {
+		c.token = req.Params.Meta.ProgressToken
+	}
+	return c
+}
+
+// wantsProgress says whether the caller asked for it.
+func (c *call) wantsProgress() bool { return c.token != nil }
+
+// progress tells the caller what happens, if it asked. A notification that does
+// not arrive is no reason to end the call.
+func (c *call) progress(message string) {
+	if !c.wantsProgress() || message == "" {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.sent++
+	err := c.t.notify(c.ctx, "notifications/progress", map[string]any{
+		"progressToken": c.token,
+		"progress":      c.sent, // must increase; there is no known total
+		"message":       message,
+	})
+	if err != nil {
+		c.t.log.Debug("progress was not sent", "error", err)
+	}
+}

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tools
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+
+	"github.com/mark3labs/mcp-go/server"
+
+	"github.com/stacklok/waggle/host/environment"
+)
+
+const instructions = `Waggle gives you isolated Linux environments, each a virtual machine of its own.
+Start with create_environment and keep the environment_id that it returns: every other tool takes it.
+State lives in files and installed packages; each execute is a new process, so variables do not carry over.
+Files belong below ` + environment.Home + `, which is also the working directory of execute.
+End an environment with destroy_environment when you are done; an idle one ends by itself.`
+
+// Config says what the tools work on. Manager is required.
+type Config struct {
+	Manager *environment.Manager
+	// Notify sends a notification to the caller of the call that ctx belongs
+	// to. Nil: there is no progress.
+	Notify func(ctx context.Context, method string, params any) error
+	// Version of the server.
+	Version string
+	// Logger may be nil.
+	Logger *slog.Logger
+}
+
+type tools struct {
+	manager *environment.Manager
+	notify  func(ctx context.Context, method string, params any) error
+	log     *slog.Logger
+}
+
+// New returns an MCP server with all tools.
+func New(cfg Config) (*server.MCPServer, error) {
+	if cfg.Manager == nil {
+		return nil, errors.New("tools: Config.Manager is required")
+	}
+	t := &tools{manager: cfg.Manager, notify: cfg.Notify, log: cfg.Logger}
+	if t.log == nil {
+		t.log = slog.New(slog.DiscardHandler)
+	}
+	if t.notify == nil {
+		t.notify = func(context.Context, string, any) error { return nil }
+	}
+	// Inputs are checked by decode, in words that a model can act on; mcp-go's
+	// own check of them prints Go structures.
+	s := server.NewMCPServer("waggle", cfg.Version,
+		server.WithTitle("Waggle"),
+		server.WithInstructions(instructions),
+		server.WithToolCapabilities(false),
+		server.WithOutputSchemaValidation(),
+		server.WithRecovery(),
+	)
+	register(s, t, createEnvironment, t.createEnvironment)
+	register(s, t, destroyEnvironment, t.destroyEnvironment)
+	register(s, t, listEnvironments, t.listEnvironments)
+	register(s, t, execute, t.execute)
+	register(s, t, installPackages, t.installPackages)
+	register(s, t, writeFile, t.writeFile)
+	register(s, t, readFile, t.readFile)
+	register(s, t, listFiles, t.listFiles)
+	return s, nil
+}
