@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package guestd
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"github.com/stacklok/waggle/proto/gen/waggle/guest/v1/guestv1connect"
+)
+
+// passive procedures watch the machine without using it.
+var passive = map[string]bool{
+	guestv1connect.SystemInfoProcedure:    true,
+	guestv1connect.SystemMetricsProcedure: true,
+}
+
+// activity counts what uses the machine. Its methods may be called concurrently.
+type activity struct {
+	mu    sync.Mutex
+	calls int
+	execs int
+	last  time.Time // end of the last activity
+}
+
+func newActivity() *activity { return &activity{last: time.Now()} }
+
+// add changes a counter of activity, calls or execs.
+func (a *activity) add(counter *int, n int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	*counter += n
+	a.last = time.Now()
+}
+
+// ExecStarted counts an exec, until the returned function is called.
+func (a *activity) ExecStarted() (ended func()) {
+	a.add(&a.execs, 1)
+	return func() { a.add(&a.execs, -1) }
+}
+
+// Activity returns the calls and execs that run, and the time since the last
+// ended.
+func (a *activity) Activity() (calls, execs int, idle time.Duration) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.calls == 0 && a.execs == 0 {
+		idle = time.Since(a.last)
+	}
+	return a.calls, a.execs, idle
+}
+
+// WrapUnary counts unary calls.
+func (a *activity) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
+	return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
+		if !passive[req.Spec().Procedure] {
+			a.add(&a.calls, 1)
+			defer a.add(&a.calls, -1)
+		}
+		return next(ctx, req)
+	}
+}
+
+// WrapStreamingHandler counts streams.
+func (a *activity) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
+	return func(ctx context.Context, conn connect.StreamingHandlerConn) error {
+		if !passive[conn.Spec().Procedure] {
+			a.add(&a.calls, 1)
+			defer a.add(&a.calls, -1)
+		}
+		return next(ctx, conn)
+	}
+}
+
+// WrapStreamingClient does nothing: guestd is no client.
+func (a *activity) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
+	return next
+}

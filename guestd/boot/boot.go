@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package boot
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// ErrNotFirst is returned to a process that does not own the machine.
+var ErrNotFirst = errors.New("not the first process of a machine")
+
+// Owner says whether this process is the first of a machine that nobody has set
+// up yet, or was put in its place by stage 1. The first process of a container
+// finds /proc mounted and is none.
+func Owner() bool {
+	if os.Getpid() != 1 {
+		return false
+	}
+	if _, second := os.LookupEnv(handover); second {
+		return true
+	}
+	var st unix.Statfs_t
+	return unix.Statfs("/proc", &st) != nil || st.Type != unix.PROC_SUPER_MAGIC
+}
+
+// Start sets the machine up and returns its only Machine. Called once. After an
+// error the machine is of no use; the Machine that comes with it can still be
+// powered off.
+func Start(log *slog.Logger) (*Machine, error) {
+	if !Owner() {
+		return nil, ErrNotFirst
+	}
+	m := &Machine{log: log, origin: OriginHost}
+	watch, second, err := takeOver()
+	if err != nil {
+		return m, err
+	}
+	if second {
+		m.origin = OriginImage
+	} else {
+		watch.lap("kernel")
+		if err := stageOne(&watch, log); err != nil {
+			return m, err
+		}
+	}
+	m.watch = watch
+	return m, prepareProcess(log)
+}
+
+// stageOne returns when this process is to go on as the agent.
+func stageOne(watch *stopwatch, log *slog.Logger) error {
+	if err := mountAll("/", kernelMounts); err != nil {
+		return err
+	}
+	useConsole()
+	self, err := readInfo()
+	if err != nil {
+		return err
+	}
+	if err := loadModules(log); err != nil {
+		return err
+	}
+	watch.lap("modules")
+	image, scratch, err := disks()
+	if err != nil {
+		return err
+	}
+	if image == "" {
+		if err := mountAll("/", systemMounts); err != nil {
+			return err
+		}
+		return makeStateDir("/")
+	}
+	if err := layRoot(image, scratch); err != nil {
+		return fmt.Errorf("lay root: %w", err)
+	}
+	if err := switchRoot(log); err != nil {
+		return fmt.Errorf("switch root: %w", err)
+	}
+	watch.lap("root")
+	if bakedAgent(self, log) {
+		if err := execBaked(*watch); err != nil {
+			log.Warn("going on with the host's guestd", slog.Any("err", err))
+		}
+	}
+	return nil
+}
+
+// useConsole points the standard streams at the console, which the kernel could
+// not open when the boot medium had no node for it.
+func useConsole() {
+	fd, err := unix.Open("/dev/console", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return // a machine without a console
+	}
+	defer unix.Close(fd)
+	for std := range 3 {
+		_ = unix.Dup3(fd, std, 0) // cannot fail for an open descriptor
+	}
+}
+
+// sysctls are settings that programs expect of a machine of their own.
+var sysctls = []struct{ path, value string }{
+	// Any user may ping and serve any port, as in containers.
+	{"/proc/sys/net/ipv4/ping_group_range", "0 2147483647"},
+	{"/proc/sys/net/ipv4/ip_unprivileged_port_start", "0"},
+	{"/proc/sys/fs/inotify/max_user_watches", "524288"},
+	// Ctrl-Alt-Del sends SIGINT instead of a reset.
+	{"/proc/sys/kernel/ctrl-alt-del", "0"},
+	// A workload that eats all memory dies, guestd does not.
+	{"/proc/self/oom_score_adj", "-1000"},
+}
+
+// prepareProcess gives guestd and what it starts their limits.
+func prepareProcess(log *slog.Logger) error {
+	for _, s := range sysctls {
+		if err := os.WriteFile(s.path, []byte(s.value), 0); err != nil {
+			log.Warn("kernel setting not applied", slog.String("path", s.path), slog.Any("err", err))
+		}
+	}
+	files := unix.Rlimit{Cur: 65536, Max: 1 << 20}
+	if err := unix.Prlimit(0, unix.RLIMIT_NOFILE, &files, nil); err != nil {
+		log.Warn("descriptor limit not raised", slog.Any("err", err))
+	}
+	lo, err := netlink.LinkByName("lo")
+	if err == nil {
+		err = netlink.LinkSetUp(lo)
+	}
+	if err != nil {
+		log.Warn("loopback not up", slog.Any("err", err))
+	}
+	return nil
+}

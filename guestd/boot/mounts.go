@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package boot
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// mount is one line of a mount table.
+type mount struct {
+	source, target, fstype string
+	flags                  uintptr
+	data                   string
+}
+
+func (m mount) String() string {
+	return fmt.Sprintf("%s on %s type %s (%s)", m.source, m.target, m.fstype, m.data)
+}
+
+const (
+	noSUID = unix.MS_NOSUID
+	noDev  = unix.MS_NODEV
+	noExec = unix.MS_NOEXEC
+)
+
+// kernelMounts are needed to load modules and to find disks. They move along to
+// the root disk.
+var kernelMounts = []mount{
+	{"proc", "/proc", "proc", noSUID | noDev | noExec, ""},
+	{"sysfs", "/sys", "sysfs", noSUID | noDev | noExec, ""},
+	{"devtmpfs", "/dev", "devtmpfs", noSUID, "mode=0755"},
+}
+
+// systemMounts are what programs expect, in order. The memory of a tmpfs is
+// taken only as it fills, so sizes are limits, in bytes or parts of the memory.
+var systemMounts = []mount{
+	{"devpts", "/dev/pts", "devpts", noSUID | noExec, "gid=5,mode=0620,ptmxmode=0666"},
+	{"tmpfs", "/dev/shm", "tmpfs", noSUID | noDev, "mode=1777,size=25%"},
+	{"tmpfs", "/run", "tmpfs", noSUID | noDev, "mode=0755,size=16m"},
+	{"tmpfs", "/tmp", "tmpfs", noSUID | noDev, "mode=1777,size=50%"},
+	{"cgroup2", "/sys/fs/cgroup", "cgroup2", noSUID | noDev | noExec, ""},
+}
+
+// mountAll mounts a table below root, making mount points that are missing. A
+// file system that the kernel mounted already is no error.
+func mountAll(root string, table []mount) error {
+	for _, m := range table {
+		target := filepath.Join(root, m.target)
+		if err := os.MkdirAll(target, 0o755); err != nil {
+			return fmt.Errorf("make mount point of %s: %w", m, err)
+		}
+		err := unix.Mount(m.source, target, m.fstype, m.flags, m.data)
+		if err != nil && !errors.Is(err, unix.EBUSY) {
+			return fmt.Errorf("mount %s: %w", m, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package system
+
+import (
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"connectrpc.com/connect"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/stacklok/waggle/guestd/boot"
+	"github.com/stacklok/waggle/guestd/filesystem"
+	"github.com/stacklok/waggle/proto"
+	guestv1 "github.com/stacklok/waggle/proto/gen/waggle/guest/v1"
+	"github.com/stacklok/waggle/proto/gen/waggle/guest/v1/guestv1connect"
+	"github.com/stacklok/waggle/version"
+)
+
+// Meter knows what uses the machine. Its method may be called concurrently.
+type Meter interface {
+	// Activity returns the calls and execs that run, and the time since the
+	// last of them ended, zero while one runs.
+	Activity() (calls, execs int, idle time.Duration)
+}
+
+// Service answers System. Its methods may be called concurrently.
+type Service struct {
+	guestv1connect.UnimplementedSystemHandler
+	machine *boot.Machine // nil when guestd does not own the machine
+	meter   Meter
+	log     *slog.Logger
+
+	end    sync.Once
+	ending chan struct{}
+
+	configuring sync.Mutex // one Configure at a time
+	mu          sync.Mutex // guards user
+	user        filesystem.User
+}
+
+// New returns a Service. m is nil when guestd does not own the machine.
+func New(m *boot.Machine, meter Meter, user filesystem.User, log *slog.Logger) *Service {
+	return &Service{machine: m, meter: meter, log: log, ending: make(chan struct{}), user: user}
+}
+
+// Ending is closed when a client asked for the end of the machine.
+func (s *Service) Ending() <-chan struct{} { return s.ending }
+
+// User is who runs the workload.
+func (s *Service) User() filesystem.User {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.user
+}
+
+var errNoMachine = connect.NewError(connect.CodeFailedPrecondition,
+	errors.New("this guestd does not own the machine: it is not its first process"))
+
+// Agent describes this guestd. m may be nil.
+func Agent(m *boot.Machine) *guestv1.AgentInfo {
+	agent := &guestv1.AgentInfo{
+		Version:     version.String(),
+		ProtocolMin: proto.GuestProtocolMin,
+		ProtocolMax: proto.GuestProtocolMax,
+		OwnsMachine: m != nil,
+	}
+	if m == nil {
+		return agent
+	}
+	switch m.Origin() {
+	case boot.OriginHost:
+		agent.Origin = guestv1.AgentOrigin_AGENT_ORIGIN_HOST
+	case boot.OriginImage:
+		agent.Origin = guestv1.AgentOrigin_AGENT_ORIGIN_IMAGE
+	}
+	return agent
+}
+
+// Phases are the boot phases of a machine. m may be nil.
+func Phases(m *boot.Machine) []*guestv1.BootPhase {
+	if m == nil {
+		return nil
+	}
+	var phases []*guestv1.BootPhase
+	for _, p := range m.Phases() {
+		phases = append(phases, &guestv1.BootPhase{Name: p.Name, Duration: durationpb.New(p.Duration)})
+	}
+	return phases
+}
