@@ -1,0 +1,303 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/stacklok/waggle/host/egress"
+	"github.com/stacklok/waggle/host/guest"
+	"github.com/stacklok/waggle/host/vm"
+	"github.com/stacklok/waggle/host/vsock"
+	guestv1 "github.com/stacklok/waggle/proto/gen/waggle/guest/v1"
+	hostv1 "github.com/stacklok/waggle/proto/gen/waggle/host/v1"
+)
+
+const (
+	defaultBootTimeout = 15 * time.Second
+	emulationFactor    = 4
+	// progressFactor bounds a boot that goes on and on without ending, as a
+	// guest can that writes to its console for ever.
+	progressFactor = 8
+)
+
+var (
+	errNoProgress = errors.New("the guest made no progress")
+	errTooLong    = errors.New("the guest boots without end")
+)
+
+// machine is what the supervisor holds for a machine. Run's goroutine owns it.
+type machine struct {
+	vm      vm.Machine
+	network *egress.Network
+	client  *guest.Client
+	console *console
+	scratch bool // the scratch disk is ours to remove
+	serves  bool // guestd is configured and can be asked to shut down
+}
+
+// release gives back what is left when the VMM has ended.
+func (m *machine) release(log *slog.Logger) {
+	if m.client != nil {
+		_ = m.client.Close()
+	}
+	if m.network != nil {
+		if err := m.network.Close(); err != nil {
+			log.Warn("network not closed", slog.Any("error", err))
+		}
+	}
+	if m.console != nil {
+		if err := m.console.close(); err != nil {
+			log.Warn("console log incomplete", slog.Any("error", err))
+		}
+	}
+}
+
+// boot makes the machine and returns when the guest serves. What it made before
+// an error is in m.
+func (s *supervisor) boot(m *machine) error {
+	bootCtx, cancel := context.WithCancelCause(s.stopping)
+	defer cancel(nil)
+	limit := s.cfg.BootTimeout
+	if limit == 0 {
+		limit = defaultBootTimeout
+	}
+	if s.cfg.Emulated {
+		limit *= emulationFactor
+	}
+	still := newWatchdog(limit, cancel)
+	defer still.stop()
+
+	err := s.bootSteps(bootCtx, m, still)
+	if err != nil && bootCtx.Err() != nil {
+		cause := context.Cause(bootCtx)
+		if errors.Is(cause, errNoProgress) || errors.Is(cause, errTooLong) {
+			st, _ := s.history.last()
+			cause = fmt.Errorf("%w within %s while %s", cause, limit, PhaseName(st.GetPhase()))
+		}
+		return cause
+	}
+	return err
+}
+
+func (s *supervisor) bootSteps(bootCtx context.Context, m *machine, still *watchdog) error {
+	var err error
+	if m.console, err = newConsole(s.cfg.Dir, still.touch); err != nil {
+		return err
+	}
+	if s.spec.ScratchPath != "" {
+		if err := s.step("scratch disk", func() error {
+			return s.cfg.Disks.Scratch(bootCtx, s.spec.ScratchPath, s.spec.DiskMiB)
+		}); err != nil {
+			return err
+		}
+		m.scratch = true
+	}
+	ready := newReady()
+	defer ready.close()
+	if err := s.step("vmm", func() error { return s.start(bootCtx, m, ready) }); err != nil {
+		return err
+	}
+	still.touch()
+	s.enter(&hostv1.State{Phase: hostv1.Phase_PHASE_BOOTING})
+	var conn net.Conn
+	if err := s.step("boot", func() (err error) {
+		conn, err = ready.wait(bootCtx, m.vm)
+		return err
+	}); err != nil {
+		return err
+	}
+	still.touch()
+	s.enter(&hostv1.State{Phase: hostv1.Phase_PHASE_CONFIGURING})
+	if err := s.step("configure", func() error { return s.configure(bootCtx, m, conn) }); err != nil {
+		return err
+	}
+	m.serves = true
+	s.enter(&hostv1.State{Phase: hostv1.Phase_PHASE_RUNNING})
+	return nil
+}
+
+// start hands everything to the backend. The listener and the network's end are
+// made last, because the backend owns them from its Start on.
+func (s *supervisor) start(bootCtx context.Context, m *machine, ready *readySlot) error {
+	spec := vm.Spec{
+		ID: s.spec.ID, Dir: s.cfg.Dir, CPUs: s.spec.CPUs, MemoryMiB: s.spec.MemoryMiB,
+		Ready: ready.take, Console: m.console,
+	}
+	if s.spec.RootDisk != "" {
+		spec.Disks = append(spec.Disks, vm.Disk{Path: s.spec.RootDisk, ReadOnly: true})
+	}
+	if s.spec.ScratchPath != "" {
+		spec.Disks = append(spec.Disks, vm.Disk{Path: s.spec.ScratchPath})
+	}
+	if s.spec.Network != egress.None {
+		var err error
+		m.network, err = egress.New(egress.Config{
+			Mode: s.spec.Network, AllowPrivate: s.cfg.AllowPrivate, Logger: s.log,
+		})
+		if err != nil {
+			return err
+		}
+		conn, err := m.network.Attach()
+		if err != nil {
+			return err
+		}
+		spec.NIC = &vm.NIC{MAC: m.network.Guest().MAC, Conn: conn}
+	}
+	var err error
+	if spec.Guest, err = listen(s.cfg.Dir, guestSocket); err != nil {
+		if spec.NIC != nil {
+			_ = spec.NIC.Conn.Close()
+		}
+		return err
+	}
+	guestAddr, err := vsock.Unix(spec.Guest.Addr().String())
+	if err == nil {
+		m.vm, err = s.cfg.Backend.Start(bootCtx, spec)
+	}
+	if err != nil {
+		return fmt.Errorf("start machine: %w", err)
+	}
+	m.client = guest.New(guestAddr.Dial)
+	return s.noteVMM(m.vm.PID())
+}
+
+// noteVMM records who must go when this supervisor is killed.
+func (s *supervisor) noteVMM(pid int) error {
+	vmm, err := identify(pid)
+	if err != nil {
+		return err
+	}
+	s.record.VMM = &vmm
+	s.mu.Lock()
+	s.vmmPID = pid
+	s.mu.Unlock()
+	return nil
+}
+
+// configure welcomes guestd and tells it what only the host knows.
+func (s *supervisor) configure(bootCtx context.Context, m *machine, conn net.Conn) error {
+	peer, err := guest.Welcome(bootCtx, conn)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.peer = peer
+	s.mu.Unlock()
+	req := &guestv1.SystemConfigureRequest{
+		Hostname: &s.spec.ID,
+		Env:      &guestv1.EnvDefaults{Variables: s.spec.Env},
+		User:     &guestv1.WorkloadUser{Name: s.spec.User},
+	}
+	if s.spec.Cwd != "" {
+		req.Cwd = &s.spec.Cwd
+	}
+	if m.network != nil {
+		if err := s.describeNetwork(req, m.network.Guest()); err != nil {
+			return err
+		}
+	}
+	req.Clock = timestamppb.Now() // last: it ages
+	return m.client.Configure(bootCtx, req)
+}
+
+func (s *supervisor) describeNetwork(req *guestv1.SystemConfigureRequest, g egress.GuestConfig) error {
+	req.Network = &guestv1.NetworkConfig{
+		Address:     g.Addr.String(),
+		Gateway:     g.Gateway.String(),
+		Nameservers: []string{g.DNS.String()},
+		Mtu:         uint32(g.MTU),
+	}
+	bundle, source, err := egress.HostCABundle(s.cfg.CAFile)
+	if err != nil {
+		if source != "" { // somebody named it
+			return err
+		}
+		s.log.Warn("guest trusts only its image's certificates", slog.Any("error", err))
+		return nil
+	}
+	req.CaBundlePem = bundle
+	return nil
+}
+
+// readySlot takes the one call that guestd makes in a boot and refuses others.
+type readySlot struct {
+	taken atomic.Bool
+	conns chan net.Conn
+}
+
+func newReady() *readySlot { return &readySlot{conns: make(chan net.Conn, 1)} }
+
+// take is vm.Spec.Ready.
+func (r *readySlot) take(conn net.Conn) {
+	if r.taken.Swap(true) {
+		_ = conn.Close()
+		return
+	}
+	r.conns <- conn
+}
+
+func (r *readySlot) wait(ctx context.Context, m vm.Machine) (net.Conn, error) {
+	select {
+	case conn := <-r.conns:
+		return conn, nil
+	case <-m.Done():
+		return nil, fmt.Errorf("the machine ended while it booted: %w", m.Err())
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// close refuses calls from now on, and the one that nobody waited for.
+func (r *readySlot) close() {
+	if r.taken.Swap(true) {
+		select {
+		case conn := <-r.conns:
+			_ = conn.Close()
+		default:
+		}
+	}
+}
+
+// watchdog cancels a boot that stands still.
+type watchdog struct {
+	limit time.Duration
+	mu    sync.Mutex
+	timer *time.Timer
+	total *time.Timer
+	done  bool
+}
+
+func newWatchdog(limit time.Duration, cancel context.CancelCauseFunc) *watchdog {
+	return &watchdog{
+		limit: limit,
+		timer: time.AfterFunc(limit, func() { cancel(errNoProgress) }),
+		total: time.AfterFunc(limit*progressFactor, func() { cancel(errTooLong) }),
+	}
+}
+
+// touch notes progress. It may be called concurrently and after stop.
+func (w *watchdog) touch() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.done {
+		w.timer.Reset(w.limit)
+	}
+}
+
+func (w *watchdog) stop() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.done = true
+	w.timer.Stop()
+	w.total.Stop()
+}

@@ -1,0 +1,6 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package supervisor
+
+// StartTime lets a test name a process as the supervisor does.
+var StartTime = startTime
