@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"path/filepath"
+
+	"github.com/stacklok/waggle/host/image"
+)
+
+// imageCmd groups the commands on the local image store.
+type imageCmd struct {
+	Import imageImportCmd `cmd:"" help:"Make an image of a root file system (a tar)."`
+	Bake   imageBakeCmd   `cmd:"" help:"Append guestd to an image."`
+	Ls     imageLsCmd     `cmd:"" help:"List the images of the local store."`
+	Rm     imageRmCmd     `cmd:"" help:"Remove an image from the local store."`
+}
+
+// openStore opens the image store of the data directory.
+func (f dataFlags) openStore() (*image.Store, error) {
+	dir, err := f.dataDir()
+	if err != nil {
+		return nil, err
+	}
+	s, err := image.Open(filepath.Join(dir, "images"))
+	if err != nil {
+		return nil, fmt.Errorf("open the image store: %w", err)
+	}
+	return s, nil
+}

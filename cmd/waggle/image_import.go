@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/dustin/go-humanize"
+
+	"github.com/stacklok/waggle/host/image"
+)
+
+// imageImportCmd stores a root file system as an image of one layer.
+type imageImportCmd struct {
+	dataFlags
+	Tar     string   `arg:"" help:"The tar, as it is or compressed; - reads standard input."`
+	Ref     string   `arg:"" help:"Name in the store, such as waggle/python:latest."`
+	Arch    string   `help:"Architecture as Go names it. Default: this machine's."`
+	Env     []string `help:"Environment of the image, NAME=VALUE." placeholder:"NAME=VALUE" sep:"none"`
+	User    string   `help:"User of the image."`
+	Workdir string   `help:"Working directory of the image."`
+}
+
+// Run prints the digest of the image.
+func (c *imageImportCmd) Run(ctx context.Context) error {
+	store, err := c.openStore()
+	if err != nil {
+		return err
+	}
+	var in io.Reader = os.Stdin
+	if c.Tar != "-" {
+		f, err := os.Open(c.Tar)
+		if err != nil {
+			return fmt.Errorf("import image: %w", err)
+		}
+		defer func() { _ = f.Close() }()
+		in = f
+	}
+	cfg := image.Config{Env: c.Env, User: c.User, WorkingDir: c.Workdir}
+	img, err := store.ImportRootfs(ctx, in, c.Ref, c.Arch, cfg)
+	if err != nil {
+		return fmt.Errorf("import image: %w", err)
+	}
+	return printImage(os.Stdout, img)
+}
+
+func printImage(w io.Writer, img *image.Image) error {
+	_, err := fmt.Fprintf(w, "%s %s %s\n", img.Ref, img.Digest, humanize.IBytes(uint64(max(img.Size, 0))))
+	return err
+}

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/dustin/go-humanize"
+
+	"github.com/stacklok/waggle/host/image"
+)
+
+// imageLsCmd lists the images of the store.
+type imageLsCmd struct {
+	dataFlags
+	JSON bool `help:"Print JSON."`
+}
+
+// Run prints one line for each image.
+func (c *imageLsCmd) Run() error {
+	store, err := c.openStore()
+	if err != nil {
+		return err
+	}
+	images, err := store.List()
+	if err != nil {
+		return fmt.Errorf("list images: %w", err)
+	}
+	if c.JSON {
+		if images == nil {
+			images = []*image.Image{}
+		}
+		return json.NewEncoder(os.Stdout).Encode(images)
+	}
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "NAME\tDIGEST\tARCH\tSIZE\tGUESTD")
+	for _, img := range images {
+		hex := strings.TrimPrefix(img.Digest.String(), "sha256:")
+		guestd := img.Config.Labels[image.LabelVersion]
+		if guestd == "" {
+			guestd = "-"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", img.Ref, hex[:min(12, len(hex))], img.Arch, humanize.IBytes(uint64(max(img.Size, 0))), guestd)
+	}
+	return w.Flush()
+}

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+)
+
+// imageRmCmd removes names from the store.
+type imageRmCmd struct {
+	dataFlags
+	Refs []string `arg:"" help:"Names as image ls shows them."`
+}
+
+// Run removes them in order and stops at the first that fails.
+func (c *imageRmCmd) Run(ctx context.Context) error {
+	store, err := c.openStore()
+	if err != nil {
+		return err
+	}
+	for _, ref := range c.Refs {
+		if err := store.Remove(ctx, ref); err != nil {
+			return fmt.Errorf("remove image: %w", err)
+		}
+	}
+	return nil
+}
