@@ -27,7 +27,7 @@ const (
 	// maxConfigure bounds a Configure: 4 MiB of certificates and the rest.
 	maxConfigure = 5 << 20
 	// lingerLimit bounds the wait for answers under way when the end has come.
-	lingerLimit = 2 * time.Second
+	lingerLimit = 500 * time.Millisecond
 )
 
 // Config says what a guestd serves. All fields may be empty.

@@ -5,9 +5,11 @@
 package boot
 
 import (
+	"bytes"
 	"errors"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -23,26 +25,48 @@ const (
 // EndProcesses sends SIGTERM to every process but guestd, waits until none is
 // left or grace has passed, and sends SIGKILL. Somebody else must reap.
 func (m *Machine) EndProcesses(grace time.Duration) {
-	if errors.Is(unix.Kill(-1, unix.SIGTERM), unix.ESRCH) {
+	if alone() {
 		return
 	}
+	_ = unix.Kill(-1, unix.SIGTERM) // fails only when all have ended
 	tick := time.NewTicker(killPause)
 	defer tick.Stop()
 	deadline := time.After(grace)
 	for {
 		select {
 		case <-tick.C:
-			// Kernel threads take no signals, so ESRCH means that we are alone.
-			if errors.Is(unix.Kill(-1, 0), unix.ESRCH) {
+			if alone() {
 				return
 			}
 		case <-deadline:
-			if err := unix.Kill(-1, unix.SIGKILL); err == nil {
-				<-tick.C
-			}
+			_ = unix.Kill(-1, unix.SIGKILL) // as above
+			<-tick.C
 			return
 		}
 	}
+}
+
+// alone says whether no process but guestd and the kernel's threads is left.
+// Those descend from kthreadd, process 2; orphans become children of process 1.
+func alone() bool {
+	paths, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		return false // cannot happen: the pattern is right
+	}
+	for _, path := range paths {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			continue // ended
+		}
+		// "pid (name) state ppid …"; the name may hold anything.
+		fields := bytes.Fields(data[bytes.LastIndexByte(data, ')')+1:])
+		pid := filepath.Base(filepath.Dir(path))
+		if len(fields) < 2 || pid == "1" || pid == "2" || string(fields[1]) == "2" || fields[0][0] == 'Z' {
+			continue
+		}
+		return false
+	}
+	return true
 }
 
 // PowerOff writes what is not on the disks yet and cuts the power. It does not

@@ -117,7 +117,9 @@ func answer(err error) error {
 	}
 	detail, errno := file.detail()
 	code, ok := codes[errno]
-	if !ok {
+	if errors.Is(err, errNotRegular) {
+		code = connect.CodeFailedPrecondition
+	} else if !ok {
 		code = connect.CodeInternal
 	}
 	out := connect.NewError(code, err)
