@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package envtest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"connectrpc.com/connect"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/stacklok/waggle/host/environment"
+	guestv1 "github.com/stacklok/waggle/proto/gen/waggle/guest/v1"
+	"github.com/stacklok/waggle/proto/gen/waggle/guest/v1/guestv1connect"
+)
+
+type process struct {
+	guestv1connect.UnimplementedProcessHandler
+	m *Machine
+}
+
+type runStream = connect.BidiStream[guestv1.ProcessRunRequest, guestv1.ProcessRunResponse]
+
+// Run runs argv with the guest's home mapped to the machine's directory.
+func (p *process) Run(ctx context.Context, s *runStream) error {
+	req, err := s.Receive()
+	if err != nil {
+		return err
+	}
+	start := req.GetStart()
+	argv := append([]string(nil), start.GetArgv().GetArgs()...)
+	for i, a := range argv {
+		if strings.HasPrefix(a, environment.Home) {
+			argv[i] = p.m.path(a)
+		}
+	}
+	if start.GetTimeout().AsDuration() > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, start.GetTimeout().AsDuration())
+		defer cancel()
+	}
+	out := &sender{s: s}
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	cmd.Dir = p.m.path(start.GetCwd())
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.Stdout, cmd.Stderr = out.stream(false), out.stream(true)
+	began := time.Now()
+	if err := out.send(&guestv1.ProcessRunResponse{Message: &guestv1.ProcessRunResponse_Started{Started: &guestv1.Started{ExecId: start.GetExecId()}}}); err != nil {
+		return err
+	}
+	err = cmd.Run()
+	exited := &guestv1.Exited{Duration: durationpb.New(time.Since(began)), TimedOut: errors.Is(ctx.Err(), context.DeadlineExceeded)}
+	if cmd.ProcessState == nil {
+		exited.Outcome = &guestv1.Exited_SpawnFailure{SpawnFailure: &guestv1.SpawnFailure{
+			Kind: guestv1.SpawnFailureKind_SPAWN_FAILURE_KIND_NOT_FOUND, Message: err.Error(),
+		}}
+		return out.send(exitedMessage(exited))
+	}
+	switch status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); {
+	case ok && status.Signaled():
+		exited.Outcome = &guestv1.Exited_Signal{Signal: int32(status.Signal())}
+	default:
+		exited.Outcome = &guestv1.Exited_ExitCode{ExitCode: int32(cmd.ProcessState.ExitCode())}
+	}
+	return out.send(exitedMessage(exited))
+}
+
+func exitedMessage(e *guestv1.Exited) *guestv1.ProcessRunResponse {
+	return &guestv1.ProcessRunResponse{Message: &guestv1.ProcessRunResponse_Exited{Exited: e}}
+}
+
+// sender lets the copiers of both streams share one.
+type sender struct {
+	mu sync.Mutex
+	s  *runStream
+}
+
+func (s *sender) send(m *guestv1.ProcessRunResponse) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.s.Send(m)
+}
+
+func (s *sender) stream(stderr bool) io.Writer {
+	var offset uint64
+	return writerFunc(func(p []byte) (int, error) {
+		o := &guestv1.Output{Offset: offset, Data: bytes.Clone(p)}
+		offset += uint64(len(p))
+		if stderr {
+			return len(p), s.send(&guestv1.ProcessRunResponse{Message: &guestv1.ProcessRunResponse_Stderr{Stderr: o}})
+		}
+		return len(p), s.send(&guestv1.ProcessRunResponse{Message: &guestv1.ProcessRunResponse_Stdout{Stdout: o}})
+	})
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+type filesystem struct {
+	guestv1connect.UnimplementedFilesystemHandler
+	m *Machine
+}
+
+// Read implements the Filesystem service.
+func (f *filesystem) Read(_ context.Context, req *connect.Request[guestv1.FilesystemReadRequest], s *connect.ServerStream[guestv1.FilesystemReadResponse]) error {
+	entry, err := f.entry(req.Msg.GetPath())
+	if err != nil {
+		return err
+	}
+	if entry.GetType() != guestv1.FileType_FILE_TYPE_REGULAR {
+		return connect.NewError(connect.CodeFailedPrecondition, errors.New("is a directory"))
+	}
+	data, err := os.ReadFile(f.m.path(req.Msg.GetPath()))
+	if err != nil {
+		return fileError(err)
+	}
+	data = data[min(int(req.Msg.GetOffset()), len(data)):]
+	data = data[:min(int(req.Msg.GetLimit()), len(data))]
+	if err := s.Send(&guestv1.FilesystemReadResponse{Message: &guestv1.FilesystemReadResponse_Entry{Entry: entry}}); err != nil {
+		return err
+	}
+	return s.Send(&guestv1.FilesystemReadResponse{Message: &guestv1.FilesystemReadResponse_Data{Data: data}})
+}
+
+// Write implements the Filesystem service.
+func (f *filesystem) Write(_ context.Context, s *connect.ClientStream[guestv1.FilesystemWriteRequest]) (*connect.Response[guestv1.FilesystemWriteResponse], error) {
+	var name string
+	var data []byte
+	for s.Receive() {
+		if open := s.Msg().GetOpen(); open != nil {
+			name = open.GetPath()
+		}
+		data = append(data, s.Msg().GetData()...)
+	}
+	if err := s.Err(); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(filepath.Dir(f.m.path(name)), 0o755); err != nil {
+		return nil, fileError(err)
+	}
+	if err := os.WriteFile(f.m.path(name), data, 0o644); err != nil {
+		return nil, fileError(err)
+	}
+	entry, err := f.entry(name)
+	if err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(&guestv1.FilesystemWriteResponse{Entry: entry, BytesWritten: uint64(len(data))}), nil
+}
+
+// List implements the Filesystem service.
+func (f *filesystem) List(_ context.Context, req *connect.Request[guestv1.FilesystemListRequest]) (*connect.Response[guestv1.FilesystemListResponse], error) {
+	entries, err := os.ReadDir(f.m.path(req.Msg.GetPath()))
+	if err != nil {
+		return nil, fileError(err)
+	}
+	resp := &guestv1.FilesystemListResponse{}
+	for _, e := range entries {
+		if entry, err := f.entry(filepath.Join(req.Msg.GetPath(), e.Name())); err == nil {
+			resp.Entries = append(resp.Entries, entry)
+		}
+	}
+	return connect.NewResponse(resp), nil
+}
+
+// Remove implements the Filesystem service.
+func (f *filesystem) Remove(_ context.Context, req *connect.Request[guestv1.FilesystemRemoveRequest]) (*connect.Response[guestv1.FilesystemRemoveResponse], error) {
+	if err := os.Remove(f.m.path(req.Msg.GetPath())); err != nil && !req.Msg.GetMissingOk() {
+		return nil, fileError(err)
+	}
+	return connect.NewResponse(&guestv1.FilesystemRemoveResponse{Removed: 1}), nil
+}
+
+func (f *filesystem) entry(name string) (*guestv1.Entry, error) {
+	i, err := os.Lstat(f.m.path(name))
+	if err != nil {
+		return nil, fileError(err)
+	}
+	e := &guestv1.Entry{Path: name, Size: uint64(i.Size()), Mode: uint32(i.Mode().Perm()), ModifiedAt: timestamppb.New(i.ModTime())}
+	switch {
+	case i.IsDir():
+		e.Type = guestv1.FileType_FILE_TYPE_DIRECTORY
+	case i.Mode().IsRegular():
+		e.Type = guestv1.FileType_FILE_TYPE_REGULAR
+	}
+	return e, nil
+}
+
+func fileError(err error) error {
+	code := connect.CodeFailedPrecondition
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		code = connect.CodeNotFound
+	case errors.Is(err, fs.ErrPermission):
+		code = connect.CodePermissionDenied
+	}
+	return connect.NewError(code, err)
+}
+
+// packages knows six and left-pad and no others; nothing is installed.
+type packages struct {
+	guestv1connect.UnimplementedPackagesHandler
+}
+
+// Install implements the Packages service.
+func (packages) Install(_ context.Context, req *connect.Request[guestv1.PackagesInstallRequest], s *connect.ServerStream[guestv1.PackagesInstallResponse]) error {
+	done := &guestv1.InstallDone{Manager: req.Msg.GetManager(), Duration: durationpb.New(time.Second)}
+	for _, p := range req.Msg.GetPackages() {
+		if err := s.Send(&guestv1.PackagesInstallResponse{Message: &guestv1.PackagesInstallResponse_Line{Line: "Collecting " + p}}); err != nil {
+			return err
+		}
+		if p != "six" && p != "left-pad" {
+			done.Failure = &guestv1.InstallFailure{
+				Kind:    guestv1.InstallFailureKind_INSTALL_FAILURE_KIND_UNKNOWN_PACKAGE,
+				Message: "No matching distribution found for " + p, ExitCode: 1,
+			}
+			continue
+		}
+		done.Installed = append(done.Installed, p+" 1.0.0")
+	}
+	return s.Send(&guestv1.PackagesInstallResponse{Message: &guestv1.PackagesInstallResponse_Done{Done: done}})
+}
