@@ -16,6 +16,7 @@ import (
 type cli struct {
 	Image imageCmd `cmd:"" help:"Manage the local image store."`
 
+	Doctor  doctorCmd  `cmd:"" help:"Say what is missing on this machine, and how to mend it."`
 	Version versionCmd `cmd:"" help:"Print the version and the protocol range."`
 }
 
