@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/signal"
 	"syscall"
@@ -14,25 +15,42 @@ import (
 // cli is the command line: one struct for each command, one file for each
 // struct.
 type cli struct {
-	Image imageCmd `cmd:"" help:"Manage the local image store."`
-
-	Doctor  doctorCmd  `cmd:"" help:"Say what is missing on this machine, and how to mend it."`
-	Version versionCmd `cmd:"" help:"Print the version and the protocol range."`
+	Run       runCmd       `cmd:"" help:"Run a command in a machine of its own, without a server."`
+	Ps        psCmd        `cmd:"" help:"List environments."`
+	Exec      execCmd      `cmd:"" help:"Run a command in an environment."`
+	Logs      logsCmd      `cmd:"" help:"Print the console of an environment."`
+	Rm        rmCmd        `cmd:"" help:"End environments, and remove what is left of dead ones."`
+	Image     imageCmd     `cmd:"" help:"Work with the local image store."`
+	Doctor    doctorCmd    `cmd:"" help:"Say what is missing on this machine, and how to mend it."`
+	Version   versionCmd   `cmd:"" help:"Print the version and the protocol range."`
+	Supervise superviseCmd `cmd:"" hidden:"" help:"Own one machine."`
 }
 
-// main gives every command a context that the first SIGINT or SIGTERM ends; a
-// second one kills the process, because by then somebody means it.
 func main() {
-	sigCtx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	context.AfterFunc(sigCtx, stop)
-
+	// The first signal ends what runs, in order; a second one kills waggle.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
 	var c cli
-	ctx := kong.Parse(&c,
-		kong.BindTo(sigCtx, (*context.Context)(nil)),
+	parsed := kong.Parse(&c,
 		kong.Name("waggle"),
 		kong.Description("Isolated coding environments for AI agents: each one a microVM booted from an OCI image."),
 		kong.UsageOnError(),
+		kong.BindTo(ctx, (*context.Context)(nil)),
 	)
-	ctx.FatalIfErrorf(ctx.Run())
+	err := parsed.Run()
+	var code exitError
+	switch {
+	case errors.As(err, &code):
+		if err.Error() != code.Error() { // the clean-up failed too
+			parsed.Errorf("%s", err)
+		}
+		os.Exit(int(code))
+	case err != nil && ctx.Err() != nil:
+		os.Exit(exitInterrupt)
+	}
+	// An error of a command is not one of its usage.
+	if err != nil {
+		parsed.Errorf("%s", err)
+		os.Exit(1)
+	}
 }

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/stacklok/waggle/host/supervisor"
+)
+
+// rmGrace is the time that an environment gets to shut down.
+const rmGrace = 5 * time.Second
+
+// rmCmd ends environments and removes what is left of dead ones. It needs no
+// server.
+type rmCmd struct {
+	runDirFlags
+	All bool     `help:"Remove all environments."`
+	ID  []string `arg:"" optional:"" help:"Environments, or the beginnings of their ids."`
+}
+
+// Run goes on after an environment that cannot be removed, and says which ones.
+func (c *rmCmd) Run(ctx context.Context) error {
+	targets, err := c.targets()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, l := range targets {
+		if err := remove(ctx, l); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		fmt.Println(l.ID)
+	}
+	return errors.Join(errs...)
+}
+
+func (c *rmCmd) targets() ([]supervisor.Listed, error) {
+	if c.All != (len(c.ID) == 0) {
+		return nil, errors.New("name the environments to remove, or give --all")
+	}
+	if c.All {
+		dir, err := c.runDir()
+		if err != nil {
+			return nil, err
+		}
+		return supervisor.List(dir)
+	}
+	var targets []supervisor.Listed
+	for _, id := range c.ID {
+		l, err := c.find(id)
+		if err != nil {
+			return nil, err
+		}
+		targets = append(targets, l)
+	}
+	return targets, nil
+}
+
+func remove(ctx context.Context, l supervisor.Listed) error {
+	rmCtx, cancel := context.WithTimeout(ctx, stopTimeout)
+	defer cancel()
+	if l.Alive {
+		machine, err := supervisor.Attach(l.Dir)
+		if err == nil {
+			_, err = machine.Stop(rmCtx, rmGrace, "waggle rm")
+			_ = machine.Close()
+		}
+		if err != nil && !errors.Is(err, supervisor.ErrGone) {
+			return err
+		}
+	}
+	return supervisor.Discard(rmCtx, l.Dir)
+}

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/stacklok/waggle/host/environment"
+	"github.com/stacklok/waggle/host/supervisor"
+	hostv1 "github.com/stacklok/waggle/proto/gen/waggle/host/v1"
+)
+
+const (
+	// runOrphan ends the machine of a `waggle run` that was killed.
+	runOrphan = 5 * time.Second
+	// stopTimeout bounds the end of a machine.
+	stopTimeout = 60 * time.Second
+)
+
+// runCmd runs one command in a machine of its own, which is gone afterwards. It
+// needs no server.
+type runCmd struct {
+	vmFlags
+
+	Interactive bool     `short:"i" help:"Give the command this terminal's input."`
+	Network     string   `help:"What the guest reaches: ${enum}." enum:"open,none" default:"open"`
+	Quiet       bool     `short:"q" help:"Do not say what is being done."`
+	Image       string   `arg:"" name:"image|runtime" help:"python, node, shell, or an image reference."`
+	Command     []string `arg:"" help:"The command and its arguments, after --."`
+}
+
+// Run passes on the exit code of the command. Ctrl-C ends the machine.
+func (c *runCmd) Run(ctx context.Context) (err error) {
+	holder := fmt.Sprintf("run %d", os.Getpid())
+	l, err := c.launcher(holder)
+	if err != nil {
+		return err
+	}
+	l.NoNetwork = c.Network == "none"
+	req := environment.Request{ID: environment.NewID(), OrphanTimeout: runOrphan}
+	if slices.Contains(environment.Runtimes(), c.Image) {
+		req.Runtime = c.Image
+	} else {
+		req.Image = c.Image
+	}
+	say := newProgress(os.Stderr, c.Quiet)
+	machine, err := l.Launch(ctx, req, say.step)
+	say.done()
+	if err != nil {
+		return err
+	}
+	defer func() {
+		// ctx may have ended; nothing in a throw-away machine is worth a wait.
+		endCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+		defer cancel()
+		err = errors.Join(err, c.end(endCtx, machine))
+	}()
+
+	holdCtx, letGo := context.WithCancelCause(ctx)
+	held := make(chan struct{})
+	go func() {
+		defer close(held)
+		// A machine that ends takes the command with it: say why.
+		letGo(hold(holdCtx, machine, holder))
+	}()
+	err = execute(holdCtx, machine.Guest(), c.Command, c.Interactive)
+	letGo(nil)
+	<-held
+	return err
+}
+
+// end removes the machine, with what a crash of it left.
+func (c *runCmd) end(ctx context.Context, machine *supervisor.Client) error {
+	defer func() { _ = machine.Close() }()
+	return supervisor.Discard(ctx, machine.Dir())
+}
+
+// hold owns a machine until ctx ends, and says how it ended before.
+func hold(ctx context.Context, machine *supervisor.Client, holder string) error {
+	var last *hostv1.State
+	err := machine.Wait(ctx, holder, func(s *hostv1.State) bool {
+		last = s
+		return true
+	})
+	if err == nil {
+		return &supervisor.EndedError{State: last}
+	}
+	return err
+}

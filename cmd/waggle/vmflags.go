@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"syscall"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/stacklok/waggle/host/disk"
+	"github.com/stacklok/waggle/host/environment"
+	"github.com/stacklok/waggle/proto"
+	"github.com/stacklok/waggle/version"
+)
+
+// runDirFlags say where the machines' directories are.
+type runDirFlags struct {
+	RunDir string `help:"Directory of running environments. Default: /run/waggle for root, else XDG_RUNTIME_DIR/waggle or /tmp/waggle-UID." env:"WAGGLE_RUN_DIR" placeholder:"DIR"`
+}
+
+// runDir returns the run directory, made and private: whoever can write there
+// can act for its owner.
+func (f runDirFlags) runDir() (string, error) {
+	dir := f.RunDir
+	if dir == "" {
+		dir = defaultRunDir(os.Getuid(), os.Getenv)
+	}
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return "", fmt.Errorf("find the run directory: %w; set WAGGLE_RUN_DIR", err)
+	}
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+		return "", fmt.Errorf("make the run directory: %w; set WAGGLE_RUN_DIR", err)
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		return "", fmt.Errorf("make the run directory: %w; set WAGGLE_RUN_DIR", err)
+	}
+	return dir, checkPrivate(dir)
+}
+
+func defaultRunDir(uid int, getenv func(string) string) string {
+	if uid == 0 {
+		return "/run/waggle"
+	}
+	if base := getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(base) {
+		return filepath.Join(base, "waggle")
+	}
+	return fmt.Sprintf("/tmp/waggle-%d", uid)
+}
+
+// checkPrivate refuses a directory that somebody else made, as anyone may in
+// /tmp, or could enter.
+func checkPrivate(dir string) error {
+	info, err := os.Lstat(dir)
+	if err != nil {
+		return fmt.Errorf("check the run directory: %w", err)
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	switch {
+	case !info.IsDir():
+		return fmt.Errorf("run directory %s is not a directory: remove it or set WAGGLE_RUN_DIR", dir)
+	case ok && int(st.Uid) != os.Getuid():
+		return fmt.Errorf("run directory %s belongs to uid %d, not to you: set WAGGLE_RUN_DIR", dir, st.Uid)
+	case info.Mode().Perm()&0o077 != 0:
+		return fmt.Errorf("run directory %s is open to others (%04o): run `chmod 700 %s`, or set WAGGLE_RUN_DIR",
+			dir, info.Mode().Perm(), dir)
+	}
+	return nil
+}
+
+// vmFlags are the settings of whatever makes machines.
+type vmFlags struct {
+	dataFlags
+	runDirFlags
+
+	Kernel    string `help:"Guest kernel: a directory made by images/kernel, or an image that needs no modules. Default: DATA/kernel/current." env:"WAGGLE_KERNEL" placeholder:"PATH"`
+	GuestdDir string `help:"Directory of guestd-linux-ARCH. Default: the one of waggle." env:"WAGGLE_GUESTD_DIR" placeholder:"DIR"`
+	QEMU      string `name:"qemu" help:"QEMU binary. Default: qemu-system-ARCH in PATH." env:"WAGGLE_QEMU" placeholder:"PATH"`
+	Accel     string `help:"How guest code is run: ${enum}." enum:"auto,kvm,tcg" default:"auto" env:"WAGGLE_ACCEL"`
+	GuestCA   string `name:"guest-ca" help:"PEM file with the certificates that guests trust. Default: the host's." env:"WAGGLE_GUEST_CA" placeholder:"FILE"`
+
+	CPUs     uint32 `name:"cpus" help:"Virtual CPUs." default:"1" env:"WAGGLE_DEFAULT_CPUS"`
+	MemoryMB uint32 `name:"memory-mb" help:"Memory in MiB." default:"512" env:"WAGGLE_DEFAULT_MEMORY_MB"`
+	DiskMB   uint32 `name:"disk-mb" help:"Size of the writable disk in MiB; it takes only what is used." default:"10240" env:"WAGGLE_DEFAULT_DISK_MB"`
+
+	ImagePython string `help:"Image of the python runtime. Default: waggle/python of the local store, else the reference image." env:"WAGGLE_IMAGE_PYTHON" placeholder:"REF"`
+	ImageNode   string `help:"Image of the node runtime." env:"WAGGLE_IMAGE_NODE" placeholder:"REF"`
+	ImageShell  string `help:"Image of the shell runtime." env:"WAGGLE_IMAGE_SHELL" placeholder:"REF"`
+}
+
+// launcher wires what makes machines. holder owns them while they start.
+func (f *vmFlags) launcher(holder string) (*environment.Launcher, error) {
+	data, err := f.dataDir()
+	if err != nil {
+		return nil, err
+	}
+	store, err := f.openStore()
+	if err != nil {
+		return nil, err
+	}
+	disks, err := disk.Open(filepath.Join(data, "disks"), disk.DefaultLimits)
+	if err != nil {
+		return nil, fmt.Errorf("open the disk cache: %w", err)
+	}
+	run, err := f.runDir()
+	if err != nil {
+		return nil, err
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("find the waggle binary: %w", err)
+	}
+	backend, err := f.backend(data)
+	if err != nil {
+		return nil, err
+	}
+	l := &environment.Launcher{
+		Store: store, Disks: disks, Exe: exe, RunDir: run, ScratchDir: filepath.Join(data, "scratch"),
+		Images:  map[string]string{"python": f.ImagePython, "node": f.ImageNode, "shell": f.ImageShell},
+		Backend: backend, Holder: holder,
+	}
+	l.Defaults.CPUs, l.Defaults.MemoryMiB, l.Defaults.DiskMiB = f.CPUs, f.MemoryMB, f.DiskMB
+	return l, nil
+}
+
+// backendSettings is what the supervise command makes a backend of. They travel
+// in the machine's spec.
+type backendSettings struct {
+	DataDir string     `json:"data_dir"`
+	QEMU    string     `json:"qemu,omitempty"`
+	Kernel  string     `json:"kernel"`
+	Guestd  string     `json:"guestd"`
+	Info    guestdInfo `json:"guestd_info"`
+	Accel   string     `json:"accel,omitempty"`
+	GuestCA string     `json:"guest_ca,omitempty"`
+}
+
+// guestdInfo tells the guest who it is; an image's own guestd takes over when it
+// differs.
+type guestdInfo struct {
+	Version     string        `json:"version"`
+	ProtocolMin uint32        `json:"protocol_min"`
+	ProtocolMax uint32        `json:"protocol_max"`
+	Digest      digest.Digest `json:"digest"`
+}
+
+func (f *vmFlags) backend(data string) (json.RawMessage, error) {
+	s := backendSettings{DataDir: data, QEMU: f.QEMU, Accel: f.Accel}
+	kernel := f.Kernel
+	if kernel == "" {
+		kernel = filepath.Join(data, "kernel", "current")
+	}
+	var err error
+	if s.Kernel, err = filepath.Abs(kernel); err != nil {
+		return nil, fmt.Errorf("find the kernel: %w", err)
+	}
+	if s.Guestd, err = findGuestd(f.GuestdDir, runtime.GOARCH); err != nil {
+		return nil, err
+	}
+	if f.GuestCA != "" {
+		if s.GuestCA, err = filepath.Abs(f.GuestCA); err != nil {
+			return nil, fmt.Errorf("find the certificates: %w", err)
+		}
+	}
+	s.Info = guestdInfo{Version: version.String(), ProtocolMin: proto.GuestProtocolMin, ProtocolMax: proto.GuestProtocolMax}
+	if s.Info.Digest, err = fileDigest(s.Guestd); err != nil {
+		return nil, fmt.Errorf("read guestd: %w", err)
+	}
+	return json.Marshal(s)
+}
+
+func fileDigest(path string) (digest.Digest, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = file.Close() }()
+	d := digest.Canonical.Digester()
+	if _, err := io.Copy(d.Hash(), file); err != nil {
+		return "", err
+	}
+	return d.Digest(), nil
+}
