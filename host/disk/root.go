@@ -198,5 +198,5 @@ func freeBytes(dir string) (int64, error) {
 	if err := unix.Statfs(dir, &st); err != nil {
 		return 0, fmt.Errorf("ask for free space in %s: %w", dir, err)
 	}
-	return int64(min(uint64(st.Bavail)*uint64(st.Bsize), 1<<62)), nil
+	return int64(min(st.Bavail*uint64(st.Bsize), 1<<62)), nil
 }

@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"debug/elf"
 	"encoding/binary"
+	"errors"
 	"io"
 	"log"
 	"net/http"
@@ -37,7 +38,7 @@ func openStore(t testing.TB) *Store {
 // startRegistry serves a registry on loopback; wrap may be nil.
 func startRegistry(t testing.TB, wrap func(http.Handler) http.Handler) string {
 	t.Helper()
-	var h http.Handler = registry.New(registry.Logger(log.New(io.Discard, "", 0)))
+	h := registry.New(registry.Logger(log.New(io.Discard, "", 0)))
 	if wrap != nil {
 		h = wrap(h)
 	}
@@ -105,7 +106,7 @@ func readLayers(t testing.TB, img *Image) map[string]string {
 		tr := tar.NewReader(bytes.NewReader(raw))
 		for {
 			hdr, err := tr.Next()
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				break
 			}
 			require.NoError(t, err)
