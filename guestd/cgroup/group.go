@@ -52,9 +52,13 @@ func (g *Group) Dir() (*os.File, error) {
 	return os.NewFile(uintptr(fd), g.dir), nil
 }
 
-// Pids returns the processes of the group, zombies left out.
+// Pids returns the processes of the group, zombies left out. A group that was
+// removed has none.
 func (g *Group) Pids() ([]int, error) {
 	data, err := readFile(filepath.Join(g.dir, "cgroup.procs"))
+	if removed(err) {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("list processes of group: %w", err)
 	}
@@ -77,7 +81,7 @@ func (g *Group) Signal(sig unix.Signal) error {
 // Kill ends every process of the group and of the groups within, for certain.
 // It does not wait for them; see WaitEmpty.
 func (g *Group) Kill() error {
-	if err := writeFile(filepath.Join(g.dir, "cgroup.kill"), "1"); err != nil {
+	if err := writeFile(filepath.Join(g.dir, "cgroup.kill"), "1"); err != nil && !removed(err) {
 		return fmt.Errorf("kill group: %w", err)
 	}
 	return nil
@@ -87,7 +91,7 @@ func (g *Group) Kill() error {
 // that was removed has none.
 func (g *Group) Populated() (bool, error) {
 	v, err := readKey(filepath.Join(g.dir, "cgroup.events"), "populated")
-	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ENODEV) {
+	if removed(err) {
 		return false, nil
 	}
 	if err != nil {
@@ -164,6 +168,11 @@ func removeTree(dir string, budget *int) error {
 		}
 	}
 	return os.Remove(dir)
+}
+
+// removed says whether err is that of a group that is no more.
+func removed(err error) bool {
+	return errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ENODEV)
 }
 
 // readKey reads one number of a file of lines "key value".

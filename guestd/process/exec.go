@@ -1,0 +1,308 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package process
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/stacklok/waggle/guestd/cgroup"
+	"github.com/stacklok/waggle/guestd/process/spawn"
+	"github.com/stacklok/waggle/guestd/process/spool"
+	"github.com/stacklok/waggle/guestd/reap"
+	guestv1 "github.com/stacklok/waggle/proto/gen/waggle/guest/v1"
+)
+
+// family is every process of one exec: a cgroup.Group, or a cgroup.Session
+// where there are no control groups.
+type family interface {
+	Pids() ([]int, error)
+	Signal(sig unix.Signal) error
+	Kill() error
+	WaitEmpty(ctx context.Context) error
+	Stats() cgroup.Stats
+	Remove() error
+}
+
+// execution is one exec. Its goroutine is run.
+type execution struct {
+	service *Service
+	id      string
+	serial  uint64
+	start   *guestv1.Start
+	digest  [sha256.Size]byte
+	command string // for people
+	spool   *spool.Spool
+
+	// Set by run before ready is closed, not changed after.
+	ready     chan struct{}
+	startedAt time.Time
+	child     *reap.Child // nil: it was never started
+	family    family
+	stdio     *stdio
+
+	end     chan struct{} // closed when somebody wants it to end
+	endOnce sync.Once
+
+	mu        sync.Mutex // after Service.mu
+	followers int
+	grace     time.Duration
+	sent      map[unix.Signal]bool
+	exited    *guestv1.Exited // set when the main process's story is complete
+	gone      bool            // no process is left, and nothing is to be done
+	endedAt   time.Time       // when gone was set
+}
+
+func newExecution(s *Service, start *guestv1.Start, digest [sha256.Size]byte, serial uint64) *execution {
+	limit := start.GetOutputLimitBytes()
+	if limit == 0 {
+		limit = defaultOutput
+	}
+	grace := defaultGrace
+	if start.GetKillGrace() != nil {
+		grace = start.GetKillGrace().AsDuration()
+	}
+	return &execution{
+		service: s,
+		id:      start.GetExecId(),
+		serial:  serial,
+		start:   start,
+		digest:  digest,
+		command: preview(start),
+		spool:   s.pool.New(limit),
+		ready:   make(chan struct{}),
+		end:     make(chan struct{}),
+		grace:   grace,
+		sent:    make(map[unix.Signal]bool),
+	}
+}
+
+// digestOf identifies a command: all of start but the place to read from.
+func digestOf(start *guestv1.Start) ([sha256.Size]byte, error) {
+	same := proto.CloneOf(start)
+	same.Cursor = nil
+	data, err := proto.MarshalOptions{Deterministic: true}.Marshal(same)
+	return sha256.Sum256(data), err
+}
+
+// preview returns the beginning of the command, cut between characters.
+func preview(start *guestv1.Start) string {
+	text := start.GetShell()
+	if argv := start.GetArgv(); argv != nil {
+		text = strings.Join(argv.GetArgs(), " ")
+	}
+	if len(text) <= commandPreview {
+		return text
+	}
+	cut := commandPreview
+	for cut > 0 && !utf8.RuneStart(text[cut]) {
+		cut--
+	}
+	return text[:cut]
+}
+
+// run is the life of an exec.
+func (x *execution) run() {
+	defer x.service.release()
+	defer x.setGone()
+	x.startedAt = time.Now()
+	err := x.launch()
+	close(x.ready)
+	if err != nil {
+		failure := spawn.NewFailure("start", err)
+		x.publish(&guestv1.Exited{Outcome: &guestv1.Exited_SpawnFailure{SpawnFailure: failure.Proto()}})
+		return
+	}
+	for _, p := range x.stdio.pumps {
+		go p.run() // ended by finish
+	}
+	x.supervise()
+}
+
+// launch starts the main process. After an error nothing is left of it.
+func (x *execution) launch() (err error) {
+	cmd, err := x.service.cfg.Defaults.command(x.start)
+	if err != nil {
+		return err
+	}
+	if x.stdio, err = openStdio(x.start, cmd.User, x.spool); err != nil {
+		return err
+	}
+	defer func() {
+		x.stdio.closeTheirs()
+		if err != nil {
+			x.stdio.close()
+		}
+	}()
+	cmd.Stdio = x.stdio.theirs
+	var group *cgroup.Group
+	if tree := x.service.cfg.Tree; tree != nil {
+		// The number in front keeps names apart from the kernel's own files and
+		// from an earlier exec of the same id.
+		if group, err = tree.Create(strconv.FormatUint(x.serial, 10) + "-" + x.id); err != nil {
+			return spawn.NewFailure("create control group", err)
+		}
+		defer func() {
+			if err != nil {
+				err = errors.Join(err, group.Remove())
+			}
+		}()
+		if cmd.Group, err = group.Dir(); err != nil {
+			return spawn.NewFailure("create control group", err)
+		}
+		defer cmd.Group.Close()
+	}
+	x.startedAt = time.Now()
+	if x.child, err = x.service.launcher.Start(cmd); err != nil {
+		return err
+	}
+	x.family = cgroup.NewSession(x.child.Pid())
+	if group != nil {
+		x.family = group
+	}
+	if x.service.protected {
+		x.exposeToOOM()
+	}
+	return nil
+}
+
+// exposeToOOM takes guestd's exemption from the OOM killer away from the
+// processes, which inherited it. A child that is forked by one that was treated
+// already is no concern, so this ends as soon as a look finds no new one.
+func (x *execution) exposeToOOM() {
+	treated := make(map[int]bool)
+	for range 64 { // a bound for a fork bomb; its later children inherit 0 too
+		pids, err := x.family.Pids()
+		if err != nil {
+			slog.Warn("OOM score of exec is not reset", "exec", x.id, "err", err)
+			return
+		}
+		fresh := false
+		for _, pid := range pids {
+			if !treated[pid] {
+				treated[pid], fresh = true, true
+				// An error is a process that has ended meanwhile.
+				_ = os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", pid), []byte("0"), 0)
+			}
+		}
+		if !fresh {
+			return
+		}
+	}
+}
+
+// follow counts one more stream. Service.mu is held, so the exec cannot expire.
+func (x *execution) follow() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.followers++
+}
+
+// unfollow counts a stream out; the last one ends the exec if start says so.
+func (x *execution) unfollow() {
+	x.mu.Lock()
+	x.followers--
+	abandoned := x.followers == 0 && x.exited == nil &&
+		x.start.GetOnDetach() == guestv1.DetachPolicy_DETACH_POLICY_UNSPECIFIED
+	x.mu.Unlock()
+	if abandoned {
+		x.requestEnd()
+	}
+}
+
+// requestEnd asks run to end all processes. It does not wait.
+func (x *execution) requestEnd() { x.endOnce.Do(func() { close(x.end) }) }
+
+// setGrace shortens the time between SIGTERM and SIGKILL.
+func (x *execution) setGrace(grace time.Duration) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.grace = min(x.grace, grace)
+}
+
+// alive says whether processes may be left. It is right once ready is closed.
+func (x *execution) alive() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.child != nil && !x.gone
+}
+
+func (x *execution) setGone() {
+	x.spool.CloseWrite()
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.gone = true
+	x.endedAt = time.Now()
+}
+
+// idleSince returns when the exec ended, if it has and nobody follows it.
+func (x *execution) idleSince() (time.Time, bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.endedAt, x.gone && x.followers == 0
+}
+
+// publish makes the end known. Streams end once they have all output.
+func (x *execution) publish(exited *guestv1.Exited) {
+	x.mu.Lock()
+	x.exited = exited
+	x.mu.Unlock()
+	x.spool.End()
+}
+
+// outcome returns the end with the counts of the output, nil while it runs.
+func (x *execution) outcome(t spool.Totals) *guestv1.Exited {
+	x.mu.Lock()
+	exited := proto.CloneOf(x.exited)
+	x.mu.Unlock()
+	if exited == nil {
+		return nil
+	}
+	exited.StdoutBytes, exited.StdoutDroppedBytes = t.Written[spool.Stdout], t.Dropped[spool.Stdout]
+	exited.StderrBytes, exited.StderrDroppedBytes = t.Written[spool.Stderr], t.Dropped[spool.Stderr]
+	return exited
+}
+
+func (x *execution) info() *guestv1.ExecInfo {
+	totals := x.spool.Totals()
+	info := &guestv1.ExecInfo{
+		ExecId:      x.id,
+		Command:     x.command,
+		Exited:      x.outcome(totals),
+		StdoutBytes: totals.Written[spool.Stdout],
+		StderrBytes: totals.Written[spool.Stderr],
+	}
+	select {
+	case <-x.ready:
+		info.Pid = x.pid()
+		info.StartedAt = timestamppb.New(x.startedAt)
+	default: // it is being started
+	}
+	x.mu.Lock()
+	info.Followers = uint32(x.followers)
+	x.mu.Unlock()
+	return info
+}
+
+// pid may be called after ready is closed.
+func (x *execution) pid() int32 {
+	if x.child == nil {
+		return 0
+	}
+	return int32(x.child.Pid())
+}

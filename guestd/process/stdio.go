@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package process
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"connectrpc.com/connect"
+	"github.com/creack/pty"
+	"golang.org/x/sys/unix"
+
+	"github.com/stacklok/waggle/guestd/process/spawn"
+	"github.com/stacklok/waggle/guestd/process/spool"
+	guestv1 "github.com/stacklok/waggle/proto/gen/waggle/guest/v1"
+)
+
+const (
+	// pipeSize lets a process run ahead while the pump is not scheduled.
+	pipeSize          = 256 << 10
+	endOfTransmission = 4 // ^D, the end of input on a terminal
+)
+
+// stdio is guestd's side of the standard streams of one exec. Closing it ends
+// what blocks on it.
+type stdio struct {
+	stdin    *os.File // a pipe, the terminal, or nil
+	terminal *os.File // nil without a pty
+	pumps    []*pump
+	theirs   []*os.File // the process's side; closed after the start
+
+	mu     sync.Mutex // one writer of stdin at a time
+	closed bool       // stdin, under mu
+}
+
+// openStdio makes the streams that start asks for.
+func openStdio(start *guestv1.Start, user *spawn.User, out *spool.Spool) (*stdio, error) {
+	s := &stdio{}
+	var err error
+	if start.GetPty() != nil {
+		err = s.openTerminal(start.GetPty(), user, out)
+	} else {
+		err = s.openPipes(start.GetStdinMode(), out)
+	}
+	if err != nil {
+		s.closeTheirs()
+		s.close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *stdio) openTerminal(p *guestv1.Pty, user *spawn.User, out *spool.Spool) error {
+	master, slave, err := pty.Open()
+	if err != nil {
+		return spawn.NewFailure("open terminal", err)
+	}
+	s.stdin, s.terminal = master, master
+	s.theirs = []*os.File{slave, slave, slave}
+	s.pumps = []*pump{newPump(master, out, spool.Stdout)}
+	if os.Geteuid() == 0 {
+		// Programs open their terminal by name.
+		if err := slave.Chown(int(user.UID), -1); err != nil {
+			return spawn.NewFailure("open terminal", err)
+		}
+	}
+	size := p.GetSize()
+	if size == nil {
+		size = &guestv1.TerminalSize{Rows: defaultRows, Cols: defaultCols}
+	}
+	if err := s.resize(size); err != nil {
+		return spawn.NewFailure("open terminal", err)
+	}
+	return nil
+}
+
+func (s *stdio) openPipes(mode guestv1.StdinMode, out *spool.Spool) error {
+	if mode == guestv1.StdinMode_STDIN_MODE_PIPE {
+		r, w, err := os.Pipe()
+		if err != nil {
+			return spawn.NewFailure("open pipe", err)
+		}
+		s.theirs, s.stdin = append(s.theirs, r), w
+	} else {
+		null, err := os.Open(os.DevNull)
+		if err != nil {
+			return spawn.NewFailure("open /dev/null", err)
+		}
+		s.theirs = append(s.theirs, null)
+	}
+	for _, to := range []spool.Stream{spool.Stdout, spool.Stderr} {
+		r, w, err := os.Pipe()
+		if err != nil {
+			return spawn.NewFailure("open pipe", err)
+		}
+		s.theirs = append(s.theirs, w)
+		s.pumps = append(s.pumps, newPump(r, out, to))
+		if raw, err := r.SyscallConn(); err == nil {
+			// Only a wish: a user's pipes may be limited.
+			_ = raw.Control(func(fd uintptr) { _, _ = unix.FcntlInt(fd, unix.F_SETPIPE_SZ, pipeSize) })
+		}
+	}
+	return nil
+}
+
+func (s *stdio) closeTheirs() {
+	for _, f := range s.theirs {
+		_ = f.Close() // a terminal is there three times
+	}
+	s.theirs = nil
+}
+
+// close closes guestd's side. A second call does nothing.
+func (s *stdio) close() {
+	if s.stdin != nil {
+		_ = s.stdin.Close()
+	}
+	for _, p := range s.pumps {
+		_ = p.file.Close()
+	}
+}
+
+// write feeds the standard input and blocks while the process does not read.
+// What a process that has closed its input does not want is dropped.
+func (s *stdio) write(ctx context.Context, data []byte) error {
+	if s.stdin == nil {
+		return connect.NewError(connect.CodeFailedPrecondition,
+			errors.New("stdin: the exec has none; start it with stdin_mode STDIN_MODE_PIPE"))
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return connect.NewError(connect.CodeFailedPrecondition, errors.New("stdin: it was closed before"))
+	}
+	cut := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(cut)
+		_ = s.stdin.SetWriteDeadline(time.Unix(1, 0))
+	})
+	_, err := s.stdin.Write(data)
+	if !stop() {
+		<-cut
+		_ = s.stdin.SetWriteDeadline(time.Time{}) // the next stream may write again
+		return ctx.Err()
+	}
+	// EPIPE and EIO: nobody reads any more. ErrClosed: the exec has ended.
+	if err != nil && !errors.Is(err, unix.EPIPE) && !errors.Is(err, unix.EIO) && !errors.Is(err, os.ErrClosed) {
+		return connect.NewError(connect.CodeInternal, fmt.Errorf("write stdin: %w", err))
+	}
+	return nil
+}
+
+// closeStdin makes the process read end of file.
+func (s *stdio) closeStdin(ctx context.Context) error {
+	if s.stdin == nil {
+		return nil
+	}
+	if s.terminal != nil {
+		return s.write(ctx, []byte{endOfTransmission})
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	_ = s.stdin.Close() // a pipe has nothing to flush
+	return nil
+}
+
+func (s *stdio) resize(z *guestv1.TerminalSize) error {
+	if s.terminal == nil {
+		return connect.NewError(connect.CodeFailedPrecondition, errors.New("resize: the exec has no pty"))
+	}
+	err := pty.Setsize(s.terminal, &pty.Winsize{Rows: uint16(z.GetRows()), Cols: uint16(z.GetCols())})
+	if err != nil && !errors.Is(err, os.ErrClosed) {
+		return connect.NewError(connect.CodeInternal, fmt.Errorf("resize terminal: %w", err))
+	}
+	return nil
+}
+
+const (
+	minRead = 8 << 10
+	maxRead = 128 << 10
+)
+
+// pump moves one stream into the spool. run has one caller, which is what the
+// other methods talk to.
+type pump struct {
+	file  *os.File
+	out   *spool.Spool
+	to    spool.Stream
+	flush chan struct{} // closed when what was in the pipe at flushNow is spooled
+	done  chan struct{} // closed when run has returned
+}
+
+func newPump(file *os.File, out *spool.Spool, to spool.Stream) *pump {
+	return &pump{file: file, out: out, to: to, flush: make(chan struct{}), done: make(chan struct{})}
+}
+
+// run reads until the end of file, or until stopNow.
+func (p *pump) run() {
+	defer close(p.done)
+	buf := make([]byte, minRead) // grows with the first piece that fills it
+	flushed := false
+	for {
+		n, err := p.file.Read(buf)
+		p.out.Write(p.to, buf[:n])
+		switch {
+		case err == nil:
+			if n == len(buf) && n < maxRead {
+				buf = make([]byte, maxRead)
+			}
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			p.takeRest(buf)
+			if flushed {
+				return
+			}
+			flushed = true
+			// In this order: who has seen flush may set the next deadline.
+			_ = p.file.SetReadDeadline(time.Time{})
+			close(p.flush)
+		default:
+			return // io.EOF, EIO of a terminal without processes, ErrClosed
+		}
+	}
+}
+
+// takeRest spools what the pipe holds now, at most twice its size in case that
+// somebody goes on writing.
+func (p *pump) takeRest(buf []byte) {
+	raw, err := p.file.SyscallConn()
+	if err != nil {
+		return // closed
+	}
+	_ = raw.Control(func(fd uintptr) {
+		for left := 2 * pipeSize; left > 0; {
+			n, err := unix.Read(int(fd), buf)
+			if err != nil || n <= 0 {
+				return
+			}
+			p.out.Write(p.to, buf[:n])
+			left -= n
+		}
+	})
+}
+
+// flushNow returns when the pump has spooled what was there; it goes on then.
+func (p *pump) flushNow() {
+	_ = p.file.SetReadDeadline(time.Unix(1, 0))
+	select {
+	case <-p.flush:
+	case <-p.done:
+	}
+}
+
+// stopNow does the same and ends the pump.
+func (p *pump) stopNow() {
+	p.flushNow()
+	_ = p.file.SetReadDeadline(time.Unix(1, 0))
+	<-p.done
+}
