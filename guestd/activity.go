@@ -38,21 +38,21 @@ func (a *activity) add(counter *int, n int) {
 	a.last = time.Now()
 }
 
-// ExecStarted counts an exec, until the returned function is called.
-func (a *activity) ExecStarted() (ended func()) {
-	a.add(&a.execs, 1)
-	return func() { a.add(&a.execs, -1) }
-}
+// Begin counts an exec.
+func (a *activity) Begin() { a.add(&a.execs, 1) }
 
-// Activity returns the calls and execs that run, and the time since the last
+// End counts an exec out.
+func (a *activity) End() { a.add(&a.execs, -1) }
+
+// Activity returns the calls that run, and the time since the last call or exec
 // ended.
-func (a *activity) Activity() (calls, execs int, idle time.Duration) {
+func (a *activity) Activity() (calls int, idle time.Duration) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.calls == 0 && a.execs == 0 {
 		idle = time.Since(a.last)
 	}
-	return a.calls, a.execs, idle
+	return a.calls, idle
 }
 
 // WrapUnary counts unary calls.

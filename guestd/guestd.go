@@ -13,43 +13,39 @@ import (
 	"net/http"
 	"time"
 
-	"connectrpc.com/connect"
-
 	"github.com/stacklok/waggle/guestd/boot"
-	"github.com/stacklok/waggle/guestd/filesystem"
-	"github.com/stacklok/waggle/guestd/system"
-	"github.com/stacklok/waggle/proto/gen/waggle/guest/v1/guestv1connect"
+	"github.com/stacklok/waggle/guestd/reap"
 )
 
-const (
-	// maxData bounds a request message in bytes: 1 MiB of data and its frame.
-	maxData = 1<<20 + 64<<10
-	// maxConfigure bounds a Configure: 4 MiB of certificates and the rest.
-	maxConfigure = 5 << 20
-	// lingerLimit bounds the wait for answers under way when the end has come.
-	lingerLimit = 500 * time.Millisecond
-)
+// lingerLimit bounds the wait for answers under way when the end has come.
+const lingerLimit = 500 * time.Millisecond
 
-// Config says what a guestd serves. All fields may be empty.
+// Config says what a guestd serves.
 type Config struct {
 	// Machine is nil when guestd does not own the machine.
 	Machine *boot.Machine
-	// User is who works until Configure says otherwise.
-	User filesystem.User
+	// Reaper waits for children. Nil: Serve makes one of its own.
+	Reaper *reap.Reaper
+	// User runs the workload until Configure says otherwise: name or uid.
+	User string
 	// Log may be nil.
 	Log *slog.Logger
 }
 
 // Serve answers on l until ctx is done or a client asks for the end of the
-// machine, waits for the calls that run, bounded, and closes l.
+// machine, waits for the calls that run, bounded, ends all execs and closes l.
 func Serve(ctx context.Context, l net.Listener, cfg Config) error {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	act := newActivity()
-	sys := system.New(cfg.Machine, act, cfg.User, cfg.Log)
+	svc, err := newServices(cfg)
+	if err != nil {
+		_ = l.Close() // the error tells more
+		return fmt.Errorf("prepare services: %w", err)
+	}
+	defer svc.close(cfg.Log)
 	server := &http.Server{
-		Handler:           handler(sys, act),
+		Handler:           svc.handler(),
 		Protocols:         new(http.Protocols),
 		HTTP2:             tuned(),
 		ReadHeaderTimeout: 10 * time.Second,
@@ -64,7 +60,7 @@ func Serve(ctx context.Context, l net.Listener, cfg Config) error {
 	case err := <-served:
 		return fmt.Errorf("serve: %w", err)
 	case <-ctx.Done():
-	case <-sys.Ending():
+	case <-svc.system.Ending():
 	}
 	lingerCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lingerLimit)
 	defer cancel()
@@ -87,21 +83,4 @@ func tuned() *http.HTTP2Config {
 		MaxReceiveBufferPerConnection: 4<<20 - 1,
 		MaxReceiveBufferPerStream:     1 << 20,
 	}
-}
-
-func handler(sys *system.Service, act *activity) http.Handler {
-	options := func(limit int) connect.HandlerOption {
-		return connect.WithHandlerOptions(
-			connect.WithInterceptors(act),
-			connect.WithReadMaxBytes(limit),
-			// Nothing is gained by compressing within one host.
-			connect.WithCompression("gzip", nil, nil),
-		)
-	}
-	mux := http.NewServeMux()
-	mux.Handle(guestv1connect.NewSystemHandler(sys, options(maxConfigure)))
-	mux.Handle(guestv1connect.NewFilesystemHandler(filesystem.New(sys.User), options(maxData)))
-	mux.Handle(guestv1connect.NewProcessHandler(guestv1connect.UnimplementedProcessHandler{}, options(maxData)))
-	mux.Handle(guestv1connect.NewPackagesHandler(guestv1connect.UnimplementedPackagesHandler{}, options(maxData)))
-	return mux
 }

@@ -17,14 +17,17 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/stacklok/waggle/guestd/boot"
-	"github.com/stacklok/waggle/guestd/filesystem"
 	"github.com/stacklok/waggle/guestd/reap"
 	"github.com/stacklok/waggle/guestd/system"
 	guestv1 "github.com/stacklok/waggle/proto/gen/waggle/guest/v1"
 )
 
-// endGrace is what processes get when the machine ends.
-const endGrace = time.Second
+const (
+	// endGrace is what processes get that no exec holds when the machine ends.
+	endGrace = 500 * time.Millisecond
+	// workloadUID runs the workload until Configure says otherwise.
+	workloadUID = "1000"
+)
 
 // RunMachine boots the machine, serves it and powers it off at the end. It does
 // not return, but for boot.ErrNotFirst.
@@ -40,7 +43,7 @@ func RunMachine(log *slog.Logger) error {
 	}
 	reaper := reap.New()
 	defer reaper.Close()
-	if err := serveMachine(m, log); err != nil {
+	if err := serveMachine(m, reaper, log); err != nil {
 		log.Error("powering off", slog.Any("err", err))
 	}
 	m.EndProcesses(endGrace)
@@ -48,7 +51,7 @@ func RunMachine(log *slog.Logger) error {
 }
 
 // serveMachine returns when the machine is to end.
-func serveMachine(m *boot.Machine, log *slog.Logger) error {
+func serveMachine(m *boot.Machine, reaper *reap.Reaper, log *slog.Logger) error {
 	vmCtx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGPWR)
 	defer stop()
 	// The default of the Go runtime for these is to end the process, and with
@@ -70,7 +73,7 @@ func serveMachine(m *boot.Machine, log *slog.Logger) error {
 	}
 	group, groupCtx := errgroup.WithContext(vmCtx)
 	group.Go(func() error {
-		err := Serve(groupCtx, listener, Config{Machine: m, User: filesystem.DefaultUser, Log: log})
+		err := Serve(groupCtx, listener, Config{Machine: m, Reaper: reaper, User: workloadUID, Log: log})
 		stop() // also ends an announcement under way
 		return err
 	})

@@ -14,13 +14,13 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/stacklok/waggle/guestd"
 	"github.com/stacklok/waggle/guestd/boot"
-	"github.com/stacklok/waggle/guestd/filesystem"
 	"github.com/stacklok/waggle/version"
 )
 
@@ -80,6 +80,5 @@ func plain(log *slog.Logger) error {
 		return fmt.Errorf("listen: %w", err)
 	}
 	unix.Umask(0o022)
-	self := filesystem.User{UID: os.Getuid(), GID: os.Getgid()}
-	return guestd.Serve(ctx, listener, guestd.Config{User: self, Log: log})
+	return guestd.Serve(ctx, listener, guestd.Config{User: strconv.Itoa(os.Getuid()), Log: log})
 }

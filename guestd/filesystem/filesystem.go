@@ -23,11 +23,11 @@ const maxPath = 4096
 // Service answers Filesystem. Its methods may be called concurrently.
 type Service struct {
 	guestv1connect.UnimplementedFilesystemHandler
-	user func() User
+	user func() (User, error)
 }
 
 // New returns a Service. user is asked for each call who the workload user is.
-func New(user func() User) *Service { return &Service{user: user} }
+func New(user func() (User, error)) *Service { return &Service{user: user} }
 
 func invalid(field, format string, args ...any) error {
 	return connect.NewError(connect.CodeInvalidArgument, fmt.Errorf(field+": "+format, args...))

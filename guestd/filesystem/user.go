@@ -21,16 +21,16 @@ type User struct {
 	Groups []int
 }
 
-// DefaultUser is the workload user of a machine that was not configured.
-var DefaultUser = User{UID: 1000, GID: 1000}
-
 // as runs work with the rights of the workload user, or of root. It returns when
 // work has returned.
 func (s *Service) as(asRoot bool, work func() error) error {
 	self := os.Geteuid()
-	user := s.user()
-	if asRoot {
-		user = User{}
+	var user User // root
+	if !asRoot {
+		var err error
+		if user, err = s.user(); err != nil {
+			return connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("find the workload user: %w", err))
+		}
 	}
 	if user.UID == self {
 		return work()

@@ -9,7 +9,6 @@ import (
 	"bytes"
 	"context"
 	"os"
-	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
@@ -28,24 +27,28 @@ import (
 func (s *Service) Info(
 	context.Context, *connect.Request[guestv1.SystemInfoRequest],
 ) (*connect.Response[guestv1.SystemInfoResponse], error) {
-	calls, execs, idle := s.meter.Activity()
+	calls, idle := s.cfg.Meter.Activity()
 	info := &guestv1.SystemInfoResponse{
-		Agent:              Agent(s.machine),
-		BootPhases:         Phases(s.machine),
+		Agent:              Agent(s.cfg.Machine),
+		BootPhases:         Phases(s.cfg.Machine),
 		Now:                timestamppb.Now(),
 		AgentResidentBytes: residentBytes(),
-		RunningExecs:       uint32(execs),
+		RunningExecs:       uint32(s.cfg.Execs.Running()),
 		ActiveCalls:        uint32(calls),
 		Idle:               durationpb.New(idle),
 		Os:                 prettyName(),
 		AgentGoroutines:    uint32(runtime.NumGoroutine()),
 		AgentDescriptors:   uint32(countEntries("/proc/self/fd")),
-		ExecCgroups:        uint32(countCgroups()),
 		Cpus:               uint32(runtime.NumCPU()),
 	}
 	info.MemoryTotalBytes, info.MemoryAvailableBytes = memory()
 	info.DiskTotalBytes, info.DiskFreeBytes = disk()
 	info.Tasks = tasks()
+	if s.cfg.Tree != nil {
+		if n, err := s.cfg.Tree.Count(); err == nil {
+			info.ExecCgroups = uint32(n)
+		}
+	}
 	var now unix.Timespec
 	if unix.ClockGettime(unix.CLOCK_BOOTTIME, &now) == nil {
 		info.Uptime = durationpb.New(time.Duration(now.Nano()))
@@ -130,15 +133,6 @@ func countEntries(dir string) int {
 		return 0
 	}
 	return len(entries)
-}
-
-// countCgroups counts the control groups of execs.
-func countCgroups() int {
-	paths, err := filepath.Glob("/sys/fs/cgroup/execs/*/cgroup.procs")
-	if err != nil {
-		return 0
-	}
-	return len(paths)
 }
 
 // prettyName reads PRETTY_NAME of os-release(5).

@@ -18,13 +18,15 @@ import (
 const (
 	defaultGrace = 2 * time.Second
 	maxGrace     = 60 * time.Second
+	// endMargin is for the kernel to bury what was killed.
+	endMargin = 2 * time.Second
 )
 
 // Shutdown ends what runs and answers; the end of Serve then powers off.
 func (s *Service) Shutdown(
-	_ context.Context, req *connect.Request[guestv1.SystemShutdownRequest],
+	ctx context.Context, req *connect.Request[guestv1.SystemShutdownRequest],
 ) (*connect.Response[guestv1.SystemShutdownResponse], error) {
-	if s.machine == nil {
+	if s.cfg.Machine == nil {
 		return nil, errNoMachine
 	}
 	grace := defaultGrace
@@ -35,8 +37,13 @@ func (s *Service) Shutdown(
 		}
 	}
 	s.end.Do(func() {
-		s.log.Info("shutting down", slog.Duration("grace", grace))
-		s.machine.EndProcesses(grace)
+		s.cfg.Log.Info("shutting down", slog.Duration("grace", grace))
+		// A client that goes must not stop the end half way.
+		endCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace+endMargin)
+		defer cancel()
+		if err := s.cfg.Execs.Shutdown(endCtx, grace); err != nil {
+			s.cfg.Log.Warn("execs outlive the shutdown", slog.Any("err", err))
+		}
 		close(s.ending)
 	})
 	return connect.NewResponse(&guestv1.SystemShutdownResponse{}), nil

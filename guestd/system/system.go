@@ -14,7 +14,8 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/stacklok/waggle/guestd/boot"
-	"github.com/stacklok/waggle/guestd/filesystem"
+	"github.com/stacklok/waggle/guestd/cgroup"
+	"github.com/stacklok/waggle/guestd/process"
 	"github.com/stacklok/waggle/proto"
 	guestv1 "github.com/stacklok/waggle/proto/gen/waggle/guest/v1"
 	"github.com/stacklok/waggle/proto/gen/waggle/guest/v1/guestv1connect"
@@ -23,40 +24,41 @@ import (
 
 // Meter knows what uses the machine. Its method may be called concurrently.
 type Meter interface {
-	// Activity returns the calls and execs that run, and the time since the
-	// last of them ended, zero while one runs.
-	Activity() (calls, execs int, idle time.Duration)
+	// Activity returns the calls that run, and the time since the last call or
+	// exec ended, zero while one runs.
+	Activity() (calls int, idle time.Duration)
 }
 
 // Service answers System. Its methods may be called concurrently.
 type Service struct {
 	guestv1connect.UnimplementedSystemHandler
-	machine *boot.Machine // nil when guestd does not own the machine
-	meter   Meter
-	log     *slog.Logger
+	cfg Config
 
 	end    sync.Once
 	ending chan struct{}
 
-	configuring sync.Mutex // one Configure at a time
-	mu          sync.Mutex // guards user
-	user        filesystem.User
+	configuring   sync.Mutex // one Configure at a time; guards what follows
+	env, trustEnv map[string]string
 }
 
-// New returns a Service. m is nil when guestd does not own the machine.
-func New(m *boot.Machine, meter Meter, user filesystem.User, log *slog.Logger) *Service {
-	return &Service{machine: m, meter: meter, log: log, ending: make(chan struct{}), user: user}
+// Config is what a Service works with. All but Machine and Tree is required.
+type Config struct {
+	// Machine is nil when guestd does not own the machine.
+	Machine *boot.Machine
+	Meter   Meter
+	// Defaults is shared with the Process service.
+	Defaults *process.Defaults
+	Execs    *process.Service
+	// Tree holds the control groups of execs; nil without cgroup v2.
+	Tree *cgroup.Tree
+	Log  *slog.Logger
 }
+
+// New returns a Service.
+func New(cfg Config) *Service { return &Service{cfg: cfg, ending: make(chan struct{})} }
 
 // Ending is closed when a client asked for the end of the machine.
 func (s *Service) Ending() <-chan struct{} { return s.ending }
-
-// User is who runs the workload.
-func (s *Service) User() filesystem.User {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.user
-}
 
 var errNoMachine = connect.NewError(connect.CodeFailedPrecondition,
 	errors.New("this guestd does not own the machine: it is not its first process"))
