@@ -15,6 +15,7 @@ import (
 // cli is the command line: one struct for each command, one file for each
 // struct.
 type cli struct {
+	Serve     serveCmd     `cmd:"" help:"Serve MCP."`
 	Run       runCmd       `cmd:"" help:"Run a command in a machine of its own, without a server."`
 	Ps        psCmd        `cmd:"" help:"List environments."`
 	Exec      execCmd      `cmd:"" help:"Run a command in an environment."`

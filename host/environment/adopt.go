@@ -15,7 +15,7 @@ const adoptTimeout = 5 * time.Second
 
 // Adopt takes over machines that an earlier server left. They count against the
 // maximum, even beyond it. It returns how many it took: a supervisor that does
-// not answer is logged and left alone. The manager owns the machines from here
+// not answer, and one that somebody holds, is logged and left alone. The manager owns the machines from here
 // on; Adopt is called before anything else.
 func (m *Manager) Adopt(ctx context.Context, machines []*supervisor.Client) int {
 	taken := 0
@@ -38,8 +38,11 @@ func (m *Manager) adopt(ctx context.Context, machine *supervisor.Client) bool {
 		return false
 	}
 	phase := i.GetState().GetPhase()
-	if checkID(i.GetId()) != nil || phase == hostv1.Phase_PHASE_ENDED {
-		// A machine of `waggle run`, which its own command ends.
+	if phase == hostv1.Phase_PHASE_ENDED || checkID(i.GetId()) != nil {
+		return false
+	}
+	if len(i.GetHolders()) > 0 { // of `waggle run`, or of another server
+		m.log.Info("left an environment alone that somebody holds", "env", i.GetId(), "holders", i.GetHolders())
 		return false
 	}
 	e := &environment{

@@ -142,6 +142,9 @@ func (m *Manager) bury(e *environment, cause string) {
 	defer m.mu.Unlock()
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if e.info.State == StateStopping && e.info.Cause != "" {
+		cause = e.info.Cause // who asked knew better than who saw it end
+	}
 	e.info.State, e.info.Cause = StateGone, cause
 	if e.machine != nil {
 		_ = e.machine.Close()

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"time"
+
+	"github.com/stacklok/waggle/host/edge"
+	"github.com/stacklok/waggle/host/environment"
+	"github.com/stacklok/waggle/host/supervisor"
+	"github.com/stacklok/waggle/host/tools"
+	"github.com/stacklok/waggle/version"
+)
+
+// shutdownGrace is the time that calls in flight get after Ctrl-C.
+const shutdownGrace = 10 * time.Second
+
+// serveCmd is the MCP server. Environments do not depend on it: it may end, or
+// die, and be started again at any time.
+type serveCmd struct {
+	vmFlags
+
+	ListenAddr         string        `help:"Address of the MCP endpoint. Loopback only." default:"127.0.0.1:8080" env:"WAGGLE_LISTEN_ADDR" placeholder:"HOST:PORT"`
+	MaxEnvironments    int           `help:"Most environments at once." default:"10" env:"WAGGLE_MAX_ENVIRONMENTS"`
+	DefaultTimeoutMin  int           `help:"Minutes without activity after which an environment ends." default:"30" env:"WAGGLE_DEFAULT_TIMEOUT_MIN"`
+	DefaultExecTimeout time.Duration `help:"Timeout of code when the caller names none." default:"30s" env:"WAGGLE_DEFAULT_EXEC_TIMEOUT"`
+	MaxExecTimeout     time.Duration `help:"Longest timeout that a caller may name." default:"5m" env:"WAGGLE_MAX_EXEC_TIMEOUT"`
+	OrphanTimeout      time.Duration `help:"How long environments live without a server." default:"10m" env:"WAGGLE_ORPHAN_TIMEOUT"`
+	Debug              bool          `help:"Log at debug level." env:"WAGGLE_DEBUG"`
+}
+
+// Run serves until ctx ends.
+func (c *serveCmd) Run(ctx context.Context) error {
+	level := slog.LevelInfo
+	if c.Debug {
+		level = slog.LevelDebug
+	}
+	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+	return c.run(ctx, os.Stdout, log)
+}
+
+func (c *serveCmd) run(ctx context.Context, out io.Writer, log *slog.Logger) error {
+	if c.OrphanTimeout <= 0 {
+		return fmt.Errorf("orphan timeout is %s: give a time above zero, after which environments without a server end", c.OrphanTimeout)
+	}
+	holder := fmt.Sprintf("serve %d", os.Getpid())
+	launcher, err := c.launcher(holder)
+	if err != nil {
+		return err
+	}
+	manager, err := environment.New(environment.Config{
+		Launch: launcher.Launch, Holder: holder, Max: c.MaxEnvironments,
+		CPUs: c.CPUs, MemoryMiB: c.MemoryMB, DiskMiB: c.DiskMB,
+		Idle: time.Duration(c.DefaultTimeoutMin) * time.Minute, Orphan: c.OrphanTimeout,
+		ExecDefault: c.DefaultExecTimeout, ExecMax: c.MaxExecTimeout, Logger: log,
+	})
+	if err != nil {
+		return err
+	}
+	defer manager.Close()
+	front, err := newEdge(manager, c.MaxExecTimeout, log)
+	if err != nil {
+		return err
+	}
+	// The port comes before the machines: a second server on the same port
+	// must fail before it takes over what the first one holds.
+	ln, err := edge.Listen(ctx, c.ListenAddr)
+	if err != nil {
+		front.Close()
+		return err
+	}
+	if err := adopt(ctx, out, launcher.RunDir, manager, log); err != nil {
+		front.Close()
+		return closing(err, ln)
+	}
+	fmt.Fprintf(out, "Waggle %s serves MCP at http://%s/mcp\n", version.String(), ln.Addr())
+	err = front.Serve(ctx, ln, shutdownGrace)
+	manager.Close()
+	if n := len(manager.List()); n > 0 {
+		fmt.Fprintf(out, "%d environments live on, for %s at most without a server: start `waggle serve` again to take them over, "+
+			"or end them with `waggle rm --all`.\n", n, c.OrphanTimeout)
+	}
+	return err
+}
+
+func newEdge(manager *environment.Manager, longestExec time.Duration, log *slog.Logger) (*edge.Edge, error) {
+	mcp, err := tools.New(tools.Config{Manager: manager, Notify: edge.Notify, Version: version.String(), Logger: log})
+	if err != nil {
+		return nil, err
+	}
+	return edge.New(edge.Config{
+		MCP: mcp, LongestCall: max(longestExec, environment.InstallTimeout()), Logger: log,
+	})
+}
+
+// adopt takes over what an earlier server left, and names what it cannot.
+func adopt(ctx context.Context, out io.Writer, runDir string, manager *environment.Manager, log *slog.Logger) error {
+	left, err := supervisor.List(runDir)
+	if err != nil {
+		return err
+	}
+	var machines []*supervisor.Client
+	dead := 0
+	for _, l := range left {
+		if !l.Alive {
+			dead++
+			continue
+		}
+		machine, err := supervisor.Attach(l.Dir)
+		if err != nil {
+			log.Warn("environment cannot be taken over", "env", l.ID, "error", err)
+			continue
+		}
+		machines = append(machines, machine)
+	}
+	if n := manager.Adopt(ctx, machines); n > 0 {
+		fmt.Fprintf(out, "%d environments of an earlier server run and count against the maximum of %d; `waggle rm --all` ends them.\n",
+			n, manager.Max())
+	}
+	if dead > 0 {
+		fmt.Fprintf(out, "%d environments have ended without being cleaned up; `waggle rm --all` removes what is left.\n", dead)
+	}
+	return nil
+}
+
+// closing closes a listener that nothing will serve.
+func closing(err error, ln net.Listener) error {
+	_ = ln.Close()
+	return err
+}
