@@ -144,7 +144,7 @@ func (l *Launcher) rootDisk(ctx context.Context, img *image.Image, progress func
 		last = p.Phase
 		switch p.Phase {
 		case disk.PhaseWait:
-			progress("waiting for the image's disk, which another process makes")
+			progress("waiting for its turn to make the image's disk")
 		case disk.PhaseRead:
 			progress("making the image's disk, once: reading layers")
 		case disk.PhaseWrite:
@@ -207,7 +207,7 @@ func pullProgress(progress func(string)) func(image.Progress) {
 		var text string
 		switch p.Phase {
 		case image.PhaseWait:
-			text = "waiting for the image, which another process may be fetching"
+			text = "waiting for its turn to fetch the image"
 		case image.PhaseResolve:
 			text = "looking for the image"
 		case image.PhasePull:
