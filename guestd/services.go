@@ -18,6 +18,7 @@ import (
 
 	"github.com/stacklok/waggle/guestd/cgroup"
 	"github.com/stacklok/waggle/guestd/filesystem"
+	"github.com/stacklok/waggle/guestd/packages"
 	"github.com/stacklok/waggle/guestd/process"
 	"github.com/stacklok/waggle/guestd/process/spawn"
 	"github.com/stacklok/waggle/guestd/reap"
@@ -40,7 +41,9 @@ type services struct {
 	process    *process.Service
 	system     *system.Service
 	filesystem *filesystem.Service
+	packages   *packages.Service
 
+	inner     *inner
 	ownReaper *reap.Reaper // nil when the caller gave one
 	tree      *cgroup.Tree // nil without cgroup v2
 	tempDir   string       // of the spools of a plain process
@@ -74,6 +77,8 @@ func newServices(cfg Config) (s *services, err error) {
 		Machine: cfg.Machine, Meter: s.activity, Defaults: defaults, Execs: s.process, Tree: s.tree, Log: cfg.Log,
 	})
 	s.filesystem = filesystem.New(func() (filesystem.User, error) { return findUser(defaults.User()) })
+	s.inner = startInner(s.process)
+	s.packages = packages.New(s.inner.client())
 	return s, nil
 }
 
@@ -123,7 +128,7 @@ func (s *services) handler() http.Handler {
 	mux.Handle(guestv1connect.NewSystemHandler(s.system, options(maxConfigure)))
 	mux.Handle(guestv1connect.NewFilesystemHandler(s.filesystem, options(maxData)))
 	mux.Handle(guestv1connect.NewProcessHandler(s.process, options(process.ReadMaxBytes)))
-	mux.Handle(guestv1connect.NewPackagesHandler(guestv1connect.UnimplementedPackagesHandler{}, options(maxData)))
+	mux.Handle(guestv1connect.NewPackagesHandler(s.packages, options(maxData)))
 	return mux
 }
 
@@ -131,6 +136,7 @@ func (s *services) handler() http.Handler {
 func (s *services) close(log *slog.Logger) {
 	ctx, cancel := context.WithTimeout(context.Background(), closeLimit)
 	defer cancel()
+	s.inner.close()
 	if err := s.process.Close(ctx); err != nil {
 		log.Warn("execs not ended", slog.Any("err", err))
 	}

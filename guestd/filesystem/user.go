@@ -39,14 +39,28 @@ func (s *Service) as(asRoot bool, work func() error) error {
 		return connect.NewError(connect.CodeFailedPrecondition,
 			errors.New("this guestd does not run as root: it can work as its own user only"))
 	}
+	return onThread(func() error {
+		if err := become(user); err != nil {
+			return connect.NewError(connect.CodeInternal, err)
+		}
+		return work()
+	})
+}
+
+// onThread runs work on a thread that ends with it.
+func onThread(work func() error) error {
 	done := make(chan error, 1)
 	go func() {
-		// Never unlocked: the runtime ends the thread with this goroutine.
 		runtime.LockOSThread()
-		if err := become(user); err != nil {
-			done <- connect.NewError(connect.CodeInternal, err)
+		if unix.Gettid() == os.Getpid() {
+			// The main thread never ends (runtime.LockOSThread), so it is held
+			// and left as it is while another one does the work.
+			err := onThread(work)
+			runtime.UnlockOSThread()
+			done <- err
 			return
 		}
+		// Never unlocked: the runtime ends the thread with this goroutine.
 		done <- work()
 	}()
 	return <-done

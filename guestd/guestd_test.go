@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package guestd_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"connectrpc.com/connect"
+	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/stacklok/waggle/guestd"
+	"github.com/stacklok/waggle/guestd/boot"
+	guestv1 "github.com/stacklok/waggle/proto/gen/waggle/guest/v1"
+	"github.com/stacklok/waggle/proto/gen/waggle/guest/v1/guestv1connect"
+)
+
+// start serves as a plain process and returns a client for it.
+func start(t *testing.T) *http.Client {
+	t.Helper()
+	l, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	served := make(chan error, 1)
+	go func() {
+		served <- guestd.Serve(ctx, l, guestd.Config{User: strconv.Itoa(os.Getuid())})
+	}()
+	protocols := new(http.Protocols)
+	protocols.SetUnencryptedHTTP2(true)
+	transport := &http.Transport{
+		Protocols: protocols,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", l.Addr().String())
+		},
+	}
+	t.Cleanup(func() {
+		transport.CloseIdleConnections()
+		cancel()
+		require.NoError(t, <-served)
+	})
+	return &http.Client{Transport: transport}
+}
+
+// TestPlainProcessChangesNothing asks a guestd that does not own the machine for
+// everything that would change it.
+func TestPlainProcessChangesNothing(t *testing.T) {
+	t.Parallel()
+	before, err := os.Hostname()
+	require.NoError(t, err)
+	system := guestv1connect.NewSystemClient(start(t), "http://guest", connect.WithGRPC())
+
+	_, err = system.Configure(t.Context(), connect.NewRequest(&guestv1.SystemConfigureRequest{
+		Hostname: proto.String("changed"), Clock: timestamppb.Now(), User: &guestv1.WorkloadUser{},
+	}))
+	require.Equal(t, connect.CodeFailedPrecondition, connect.CodeOf(err), "%v", err)
+	_, err = system.Shutdown(t.Context(), connect.NewRequest(&guestv1.SystemShutdownRequest{}))
+	require.Equal(t, connect.CodeFailedPrecondition, connect.CodeOf(err), "%v", err)
+	after, err := os.Hostname()
+	require.NoError(t, err)
+	require.Equal(t, before, after)
+
+	require.False(t, boot.Owner())
+	m, err := boot.Start(nil)
+	require.ErrorIs(t, err, boot.ErrNotFirst)
+	require.Nil(t, m)
+}
+
+func TestInfo(t *testing.T) {
+	t.Parallel()
+	client := start(t)
+	system := guestv1connect.NewSystemClient(client, "http://guest", connect.WithGRPC())
+	processes := guestv1connect.NewProcessClient(client, "http://guest", connect.WithGRPC())
+	info := func() *guestv1.SystemInfoResponse {
+		res, err := system.Info(t.Context(), connect.NewRequest(&guestv1.SystemInfoRequest{}))
+		require.NoError(t, err)
+		return res.Msg
+	}
+	idle := info()
+	require.False(t, idle.GetAgent().GetOwnsMachine())
+	require.NotEmpty(t, idle.GetAgent().GetVersion())
+	require.Positive(t, idle.GetMemoryTotalBytes())
+	require.Positive(t, idle.GetMemoryAvailableBytes())
+	require.Positive(t, idle.GetDiskTotalBytes())
+	require.Positive(t, idle.GetAgentResidentBytes())
+	require.Positive(t, idle.GetTasks())
+	require.Positive(t, idle.GetUptime().AsDuration())
+	require.NotEmpty(t, idle.GetKernel())
+	require.Zero(t, idle.GetActiveCalls(), "Info is no activity")
+	require.Positive(t, idle.GetIdle().AsDuration())
+
+	run := processes.Run(t.Context())
+	require.NoError(t, run.Send(&guestv1.ProcessRunRequest{Message: &guestv1.ProcessRunRequest_Start{Start: &guestv1.Start{
+		ExecId: "cat", StdinMode: guestv1.StdinMode_STDIN_MODE_PIPE,
+		Command: &guestv1.Start_Argv{Argv: &guestv1.Argv{Args: []string{"cat"}}},
+	}}}))
+	first, err := run.Receive()
+	require.NoError(t, err)
+	require.NotNil(t, first.GetStarted())
+	busy := info()
+	require.EqualValues(t, 1, busy.GetRunningExecs())
+	require.EqualValues(t, 1, busy.GetActiveCalls())
+	require.Zero(t, busy.GetIdle().AsDuration())
+
+	require.NoError(t, run.CloseRequest())
+	for {
+		res, err := run.Receive()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		require.NoError(t, err)
+		if exited := res.GetExited(); exited != nil {
+			require.Zero(t, exited.GetExitCode(), "%v", exited)
+		}
+	}
+	require.Zero(t, info().GetRunningExecs())
+}
+
+// TestInstallRunsTheManager lets pip fail before it reaches the network, which
+// takes the whole way through an exec.
+func TestInstallRunsTheManager(t *testing.T) {
+	t.Parallel()
+	packages := guestv1connect.NewPackagesClient(start(t), "http://guest", connect.WithGRPC())
+	stream, err := packages.Install(t.Context(), connect.NewRequest(&guestv1.PackagesInstallRequest{
+		Manager: guestv1.PackageManager_PACKAGE_MANAGER_PIP, Packages: []string{"./no-such-directory-of-waggle/"},
+	}))
+	require.NoError(t, err)
+	defer stream.Close()
+	var done *guestv1.InstallDone
+	var lines []string
+	for stream.Receive() {
+		require.Nil(t, done, "done is the last message")
+		done = stream.Msg().GetDone()
+		lines = append(lines, stream.Msg().GetLine())
+	}
+	if connect.CodeOf(stream.Err()) == connect.CodeFailedPrecondition {
+		t.Skip("no python3 here")
+	}
+	require.NoError(t, stream.Err())
+	require.NotNil(t, done)
+	require.NotNil(t, done.GetFailure())
+	require.NotZero(t, done.GetFailure().GetExitCode())
+	require.NotEmpty(t, strings.TrimSpace(strings.Join(lines, "")), "what the manager says is passed on")
+	require.NotEmpty(t, done.GetFailure().GetMessage())
+}

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package packages
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+	"unicode"
+
+	"connectrpc.com/connect"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	guestv1 "github.com/stacklok/waggle/proto/gen/waggle/guest/v1"
+	"github.com/stacklok/waggle/proto/gen/waggle/guest/v1/guestv1connect"
+)
+
+const (
+	defaultTimeout = 10 * time.Minute
+	maxPackages    = 100
+	maxName        = 512     // bytes
+	maxLine        = 4 << 10 // bytes
+	maxMessage     = 8 << 10 // bytes
+)
+
+// Service answers Packages. Its methods may be called concurrently.
+type Service struct {
+	execs guestv1connect.ProcessClient
+	// turn holds a token while nobody installs: managers share databases, and
+	// a lock of their own would fail the second one.
+	turn chan struct{}
+}
+
+// New returns a Service that runs managers through the given Process service.
+func New(execs guestv1connect.ProcessClient) *Service {
+	s := &Service{execs: execs, turn: make(chan struct{}, 1)}
+	s.turn <- struct{}{}
+	return s
+}
+
+// Install runs a manager and streams what it says.
+func (s *Service) Install(
+	ctx context.Context, req *connect.Request[guestv1.PackagesInstallRequest],
+	stream *connect.ServerStream[guestv1.PackagesInstallResponse],
+) error {
+	msg := req.Msg
+	timeout, err := check(msg)
+	if err != nil {
+		return connect.NewError(connect.CodeInvalidArgument, err)
+	}
+	m, err := choose(msg.GetManager())
+	if err != nil {
+		return err
+	}
+	started := time.Now()
+	in := &install{service: s, stream: stream, manager: m, deadline: started.Add(timeout)}
+	if err := in.phase("waiting", msg.GetPackages()); err != nil {
+		return err
+	}
+	waitCtx, cancel := context.WithDeadline(ctx, in.deadline)
+	defer cancel()
+	select {
+	case <-s.turn:
+		defer func() { s.turn <- struct{}{} }()
+	case <-waitCtx.Done():
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		return in.done(started, &guestv1.InstallFailure{
+			Kind:     guestv1.InstallFailureKind_INSTALL_FAILURE_KIND_TIMEOUT,
+			Message:  "another install was running all the time",
+			ExitCode: -1,
+		})
+	}
+	var failure *guestv1.InstallFailure
+	for _, c := range m.plan(msg.GetPackages()) {
+		if err := in.phase(c.phase, msg.GetPackages()); err != nil {
+			return err
+		}
+		if failure, err = in.run(ctx, c); err != nil {
+			return err
+		}
+		if failure != nil {
+			break
+		}
+	}
+	return in.done(started, failure)
+}
+
+// check returns the time that an install gets. An error names the field.
+func check(msg *guestv1.PackagesInstallRequest) (time.Duration, error) {
+	if n := len(msg.GetPackages()); n == 0 || n > maxPackages {
+		return 0, fmt.Errorf("packages: want 1 to %d, got %d", maxPackages, n)
+	}
+	for _, name := range msg.GetPackages() {
+		bad := func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }
+		if name == "" || len(name) > maxName || name[0] == '-' || strings.IndexFunc(name, bad) >= 0 {
+			return 0, fmt.Errorf("packages: %q is no package name", name)
+		}
+	}
+	if msg.GetTimeout() == nil {
+		return defaultTimeout, nil
+	}
+	timeout := msg.GetTimeout().AsDuration()
+	if !msg.GetTimeout().IsValid() || timeout <= 0 {
+		return 0, errors.New("timeout: must be positive")
+	}
+	return timeout, nil
+}
+
+func choose(kind guestv1.PackageManager) (*manager, error) {
+	for i := range managers {
+		m := &managers[i]
+		asked := kind == guestv1.PackageManager_PACKAGE_MANAGER_UNSPECIFIED || kind == m.kind
+		if asked && m.present() {
+			return m, nil
+		}
+	}
+	if kind == guestv1.PackageManager_PACKAGE_MANAGER_UNSPECIFIED {
+		return nil, connect.NewError(connect.CodeFailedPrecondition, errors.New("the image has no package manager that guestd knows"))
+	}
+	name := strings.ToLower(strings.TrimPrefix(kind.String(), "PACKAGE_MANAGER_"))
+	return nil, connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("manager: %s is not in the image", name))
+}
+
+// install is one call of Install.
+type install struct {
+	service   *Service
+	stream    *connect.ServerStream[guestv1.PackagesInstallResponse]
+	manager   *manager
+	deadline  time.Time
+	installed []string
+}
+
+func (in *install) phase(name string, names []string) error {
+	return in.stream.Send(&guestv1.PackagesInstallResponse{Message: &guestv1.PackagesInstallResponse_Phase{
+		Phase: &guestv1.InstallPhase{Manager: in.manager.kind, Name: name, Total: uint32(len(names))},
+	}})
+}
+
+func (in *install) done(started time.Time, failure *guestv1.InstallFailure) error {
+	return in.stream.Send(&guestv1.PackagesInstallResponse{Message: &guestv1.PackagesInstallResponse_Done{
+		Done: &guestv1.InstallDone{
+			Manager: in.manager.kind, Installed: in.installed,
+			Duration: durationpb.New(time.Since(started)), Failure: failure,
+		},
+	}})
+}
+
+// run executes one command of the manager. A manager that fails is a failure,
+// not an error. The end of ctx ends the exec.
+func (in *install) run(ctx context.Context, c command) (*guestv1.InstallFailure, error) {
+	exec := in.service.execs.Run(ctx)
+	defer func() {
+		_ = exec.CloseRequest()  // the exec has ended, or is to end
+		_ = exec.CloseResponse() // as above
+	}()
+	start := &guestv1.Start{
+		ExecId:  "packages-" + rand.Text(),
+		Command: &guestv1.Start_Argv{Argv: &guestv1.Argv{Args: c.argv}},
+		Env:     c.env, AsRoot: true, Cwd: "/",
+		Timeout:          durationpb.New(max(time.Until(in.deadline), time.Millisecond)),
+		OutputLimitBytes: 1 << 20, // it is followed from the start
+	}
+	if err := exec.Send(&guestv1.ProcessRunRequest{Message: &guestv1.ProcessRunRequest_Start{Start: start}}); err != nil {
+		return nil, fmt.Errorf("start %s: %w", c.argv[0], err)
+	}
+	out := newLines(in.line)
+	for {
+		res, err := exec.Receive()
+		if err != nil {
+			return nil, fmt.Errorf("follow %s: %w", c.argv[0], err)
+		}
+		switch message := res.GetMessage().(type) {
+		case *guestv1.ProcessRunResponse_Stdout:
+			err = out.stdout.write(message.Stdout.GetData())
+		case *guestv1.ProcessRunResponse_Stderr:
+			err = out.stderr.write(message.Stderr.GetData())
+		case *guestv1.ProcessRunResponse_Exited:
+			if err := errors.Join(out.stdout.flush(), out.stderr.flush()); err != nil {
+				return nil, err
+			}
+			return classify(message.Exited, out.tail()), nil
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+}
+
+// line passes a line on and learns from it what was installed.
+func (in *install) line(text string) error {
+	in.installed = append(in.installed, installedBy(in.manager.kind, text)...)
+	return in.stream.Send(&guestv1.PackagesInstallResponse{
+		Message: &guestv1.PackagesInstallResponse_Line{Line: text},
+	})
+}

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package packages
+
+import (
+	"path/filepath"
+
+	guestv1 "github.com/stacklok/waggle/proto/gen/waggle/guest/v1"
+)
+
+// command is one run of a manager.
+type command struct {
+	phase string
+	argv  []string
+	env   map[string]string
+}
+
+// manager says how packages are installed.
+type manager struct {
+	kind guestv1.PackageManager
+	// probes are programs, all of which must be in the image.
+	probes []string
+	// commands run one after the other; the names of the packages are added to
+	// the last one, after "--" where end says so.
+	commands []command
+	end      bool
+	// stale says whether all commands run, or only the last one.
+	stale func() bool
+}
+
+// managers in the order in which one is chosen for a request that names none.
+var managers = []manager{
+	{
+		kind:   guestv1.PackageManager_PACKAGE_MANAGER_PIP,
+		probes: []string{"python3"},
+		commands: []command{{
+			phase: "installing",
+			argv: []string{
+				"python3", "-m", "pip", "install", "--no-input", "--disable-pip-version-check",
+				"--progress-bar", "off", "--root-user-action", "ignore",
+			},
+			env: map[string]string{
+				// The machine is the user's own: what PEP 668 protects from is
+				// what was asked for. Older versions do not know the variable.
+				"PIP_BREAK_SYSTEM_PACKAGES": "1",
+				"PYTHONUNBUFFERED":          "1",
+			},
+		}},
+		end: true,
+	},
+	{
+		kind:   guestv1.PackageManager_PACKAGE_MANAGER_NPM,
+		probes: []string{"node", "npm"},
+		commands: []command{{
+			phase: "installing",
+			argv:  []string{"npm", "install", "--global", "--no-fund", "--no-audit", "--no-progress", "--no-update-notifier"},
+		}},
+		end: true,
+	},
+	{
+		kind:   guestv1.PackageManager_PACKAGE_MANAGER_APT,
+		probes: []string{"apt-get"},
+		commands: []command{
+			{phase: "updating", argv: []string{"apt-get", "update", "-q"}, env: aptEnv},
+			{
+				phase: "installing",
+				argv:  []string{"apt-get", "install", "-q", "-y", "--no-install-recommends", "-o", "Dpkg::Use-Pty=0"},
+				env:   aptEnv,
+			},
+		},
+		end:   true,
+		stale: func() bool { return !exists("/var/lib/apt/lists/*_Packages*") },
+	},
+	{
+		kind:     guestv1.PackageManager_PACKAGE_MANAGER_APK,
+		probes:   []string{"apk"},
+		commands: []command{{phase: "installing", argv: []string{"apk", "add", "--no-progress", "--update-cache"}}},
+	},
+	{
+		kind:     guestv1.PackageManager_PACKAGE_MANAGER_DNF,
+		probes:   []string{"dnf"},
+		commands: []command{{phase: "installing", argv: []string{"dnf", "install", "-y", "--setopt=install_weak_deps=False"}}},
+	},
+}
+
+var aptEnv = map[string]string{"DEBIAN_FRONTEND": "noninteractive"}
+
+func exists(pattern string) bool {
+	found, err := filepath.Glob(pattern)
+	return err == nil && len(found) > 0
+}
+
+// programDirs are where a root exec looks for programs.
+var programDirs = []string{"/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"}
+
+// present says whether the image has the manager.
+func (m *manager) present() bool {
+	for _, probe := range m.probes {
+		found := false
+		for _, dir := range programDirs {
+			found = found || exists(filepath.Join(dir, probe))
+		}
+		if !found {
+			return false
+		}
+	}
+	return true
+}
+
+// plan returns the commands for some packages.
+func (m *manager) plan(names []string) []command {
+	last := len(m.commands) - 1
+	var plan []command
+	if m.stale != nil && m.stale() {
+		plan = append(plan, m.commands[:last]...)
+	}
+	install := m.commands[last]
+	argv := append([]string(nil), install.argv...)
+	if m.end {
+		argv = append(argv, "--")
+	}
+	install.argv = append(argv, names...)
+	return append(plan, install)
+}
