@@ -40,6 +40,7 @@ var rules = []rule{
 	{"host/environment", []string{"host/environment", "host/supervisor", "host/guest", "host/image", "host/disk", "proto"}, "the life of an environment never learns which backend runs it"},
 	{"host/tools", []string{"host/environment"}, "tools are plain functions on environments"},
 	{"host/edge", nil, "the HTTP edge knows nothing of environments"},
+	{"host/vmtest", nil, "it drives the built programs, not their packages"},
 	{"images/kernel", []string{"images/kernel"}, "a build tool"},
 	{"guestd", []string{"guestd", "proto", "version"}, "host and guestd meet only in proto"},
 	{"cmd/guestd", []string{"guestd", "proto", "version"}, "host and guestd meet only in proto"},
