@@ -61,7 +61,8 @@ func newFixtureWith(t testing.TB, tree *cgroup.Tree, adjust ...func(*process.Con
 	service, err := process.New(cfg)
 	require.NoError(t, err)
 	mux := http.NewServeMux()
-	mux.Handle(guestv1connect.NewProcessHandler(service, connect.WithReadMaxBytes(process.ReadMaxBytes)))
+	mux.Handle(guestv1connect.NewProcessHandler(service,
+		connect.WithReadMaxBytes(process.ReadMaxBytes), connect.WithCompression("gzip", nil, nil)))
 	server := httptest.NewUnstartedServer(mux)
 	server.Config.Protocols = new(http.Protocols)
 	server.Config.Protocols.SetUnencryptedHTTP2(true)

@@ -22,7 +22,9 @@ import (
 var _ guestv1connect.ProcessHandler = (*Service)(nil)
 
 // ReadMaxBytes is the limit that the server must set on messages
-// (connect.WithReadMaxBytes): the largest start and some room.
+// (connect.WithReadMaxBytes): the largest start and some room. The server should
+// refuse compression as well: clients offer gzip unasked, and on a socket
+// within one machine it costs half of the throughput of output.
 const ReadMaxBytes = maxStart + 64<<10
 
 // Activity counts what keeps the machine from being idle. Its methods may be

@@ -148,7 +148,14 @@ func TestDetach(t *testing.T) {
 		require.NoError(t, err)
 		firstLine(t, stream, &result{})
 		cut(cancel, stream)
-		exited := f.awaitExit(t, start.GetExecId())
+		// Attaching would make it followed again, so this asks.
+		var exited *guestv1.Exited
+		require.Eventually(t, func() bool {
+			got, err := f.Get(t.Context(), connect.NewRequest(&guestv1.ProcessGetRequest{ExecId: start.GetExecId()}))
+			require.NoError(t, err)
+			exited = got.Msg.GetExec().GetExited()
+			return exited != nil
+		}, 30*time.Second, time.Millisecond)
 		require.True(t, exited.GetCancelled())
 		require.EqualValues(t, unix.SIGTERM, exited.GetSignal())
 		require.Empty(t, marked(t, markOf(start)))
