@@ -8,9 +8,11 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/stacklok/waggle/host/environment"
+	"github.com/stacklok/waggle/host/image"
 	"github.com/stacklok/waggle/host/supervisor"
 	hostv1 "github.com/stacklok/waggle/proto/gen/waggle/host/v1"
 )
@@ -52,6 +54,9 @@ func (c *runCmd) Run(ctx context.Context) (err error) {
 	machine, err := l.Launch(ctx, req, say.step)
 	say.done()
 	if err != nil {
+		if errors.Is(err, image.ErrNotFound) && req.Image != "" {
+			err = fmt.Errorf("%w; runtimes are %s", err, strings.Join(environment.Runtimes(), ", "))
+		}
 		return err
 	}
 	defer func() {

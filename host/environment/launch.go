@@ -25,6 +25,8 @@ const (
 	referenceImages = "docker://ghcr.io/stacklok/waggle/"
 	// discardTimeout bounds the clean-up after a failed launch.
 	discardTimeout = 30 * time.Second
+	// minMemoryMiB is what kernel, initial file system and guestd need, in MiB.
+	minMemoryMiB = 128
 	// maxImageEnv bounds the variables that are taken over from an image.
 	maxImageEnv = 256
 )
@@ -61,6 +63,9 @@ func (l *Launcher) Launch(
 ) (*supervisor.Client, error) {
 	if progress == nil {
 		progress = func(string) {}
+	}
+	if m := orDefault(req.MemoryMiB, l.Defaults.MemoryMiB); m < minMemoryMiB {
+		return nil, fmt.Errorf("memory is %d MiB: give at least %d", m, minMemoryMiB)
 	}
 	img, err := l.image(ctx, req, progress)
 	if err != nil {

@@ -149,7 +149,7 @@ func newLauncher(t *testing.T, backend string) *environment.Launcher {
 		Images: map[string]string{"node": "no/such:image"},
 	}
 	l.Resolve.LocalOnly = true
-	l.Defaults.CPUs, l.Defaults.MemoryMiB, l.Defaults.DiskMiB = 1, 64, 32
+	l.Defaults.CPUs, l.Defaults.MemoryMiB, l.Defaults.DiskMiB = 1, 128, 32
 	return l
 }
 
@@ -167,7 +167,7 @@ func TestLaunch(t *testing.T) {
 	t.Parallel()
 	l := newLauncher(t, "boot")
 	var steps []string
-	m, err := l.Launch(t.Context(), environment.Request{ID: "env-a", Name: "n", Runtime: "shell", MemoryMiB: 128},
+	m, err := l.Launch(t.Context(), environment.Request{ID: "env-a", Name: "n", Runtime: "shell", MemoryMiB: 256},
 		func(s string) { steps = append(steps, s) })
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = m.Close() })
@@ -177,7 +177,7 @@ func TestLaunch(t *testing.T) {
 	s := record.Spec
 	require.Equal(t, "env-a", s.ID)
 	require.Equal(t, 1, s.CPUs, "from the defaults")
-	require.Equal(t, 128, s.MemoryMiB, "from the request")
+	require.Equal(t, 256, s.MemoryMiB, "from the request")
 	require.Equal(t, map[string]string{"PATH": "/bin"}, s.Env)
 	require.Empty(t, s.Cwd, "a runtime works in the user's home")
 	require.FileExists(t, s.RootDisk)
@@ -209,6 +209,7 @@ func TestLaunchFails(t *testing.T) {
 		{"backend", "fail", environment.Request{ID: "env-a", Runtime: "shell"}, "no VMM here: install one"},
 		{"boot", "hang", environment.Request{ID: "env-a", Runtime: "shell"}, "no progress"},
 		{"size", "boot", environment.Request{ID: "env-a", Runtime: "shell", DiskMiB: 1}, "choose a size"},
+		{"memory", "boot", environment.Request{ID: "env-a", Runtime: "shell", MemoryMiB: 10}, "give at least"},
 		{"no image", "boot", environment.Request{ID: "env-a", Runtime: "python"}, "task images"},
 		{"setting", "boot", environment.Request{ID: "env-a", Runtime: "node"}, "no/such:image"},
 		{"id", "boot", environment.Request{ID: "../x", Runtime: "shell"}, "malformed"},

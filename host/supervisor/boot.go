@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -25,14 +23,6 @@ import (
 const (
 	defaultBootTimeout = 15 * time.Second
 	emulationFactor    = 4
-	// progressFactor bounds a boot that goes on and on without ending, as a
-	// guest can that writes to its console for ever.
-	progressFactor = 8
-)
-
-var (
-	errNoProgress = errors.New("the guest made no progress")
-	errTooLong    = errors.New("the guest boots without end")
 )
 
 // machine is what the supervisor holds for a machine. Run's goroutine owns it.
@@ -168,20 +158,22 @@ func (s *supervisor) start(bootCtx context.Context, m *machine, ready *readySlot
 		return fmt.Errorf("start machine: %w", err)
 	}
 	m.client = guest.New(guestAddr.Dial)
-	return s.noteVMM(m.vm.PID())
+	s.noteVMM(m.vm.PID())
+	return nil
 }
 
-// noteVMM records who must go when this supervisor is killed.
-func (s *supervisor) noteVMM(pid int) error {
+// noteVMM records who must go when this supervisor is killed. A VMM that is gone
+// already need not be; whoever waits for its guest learns why.
+func (s *supervisor) noteVMM(pid int) {
 	vmm, err := identify(pid)
 	if err != nil {
-		return err
+		s.log.Warn("VMM not recorded", slog.Any("error", err))
+		return
 	}
 	s.record.VMM = &vmm
 	s.mu.Lock()
 	s.vmmPID = pid
 	s.mu.Unlock()
-	return nil
 }
 
 // configure welcomes guestd and tells it what only the host knows.
@@ -227,77 +219,4 @@ func (s *supervisor) describeNetwork(req *guestv1.SystemConfigureRequest, g egre
 	}
 	req.CaBundlePem = bundle
 	return nil
-}
-
-// readySlot takes the one call that guestd makes in a boot and refuses others.
-type readySlot struct {
-	taken atomic.Bool
-	conns chan net.Conn
-}
-
-func newReady() *readySlot { return &readySlot{conns: make(chan net.Conn, 1)} }
-
-// take is vm.Spec.Ready.
-func (r *readySlot) take(conn net.Conn) {
-	if r.taken.Swap(true) {
-		_ = conn.Close()
-		return
-	}
-	r.conns <- conn
-}
-
-func (r *readySlot) wait(ctx context.Context, m vm.Machine) (net.Conn, error) {
-	select {
-	case conn := <-r.conns:
-		return conn, nil
-	case <-m.Done():
-		return nil, fmt.Errorf("the machine ended while it booted: %w", m.Err())
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	}
-}
-
-// close refuses calls from now on, and the one that nobody waited for.
-func (r *readySlot) close() {
-	if r.taken.Swap(true) {
-		select {
-		case conn := <-r.conns:
-			_ = conn.Close()
-		default:
-		}
-	}
-}
-
-// watchdog cancels a boot that stands still.
-type watchdog struct {
-	limit time.Duration
-	mu    sync.Mutex
-	timer *time.Timer
-	total *time.Timer
-	done  bool
-}
-
-func newWatchdog(limit time.Duration, cancel context.CancelCauseFunc) *watchdog {
-	return &watchdog{
-		limit: limit,
-		timer: time.AfterFunc(limit, func() { cancel(errNoProgress) }),
-		total: time.AfterFunc(limit*progressFactor, func() { cancel(errTooLong) }),
-	}
-}
-
-// touch notes progress. It may be called concurrently and after stop.
-func (w *watchdog) touch() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if !w.done {
-		w.timer.Reset(w.limit)
-	}
-}
-
-func (w *watchdog) stop() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.done = true
-	w.timer.Stop()
-	w.total.Stop()
 }

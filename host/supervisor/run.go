@@ -236,6 +236,6 @@ func (s *supervisor) step(name string, f func() error) error {
 	s.mu.Lock()
 	s.timings = append(s.timings, &hostv1.TimedPhase{Name: name, Duration: durationpb.New(took)})
 	s.mu.Unlock()
-	s.log.Debug("step", slog.String("name", name), slog.Duration("took", took), slog.Bool("ok", err == nil))
+	s.log.Info("step", slog.String("name", name), slog.Duration("took", took), slog.Bool("ok", err == nil))
 	return err
 }

@@ -26,7 +26,7 @@ const maxReport = 16 << 10
 
 // childEnv are the variables that a supervisor gets. The server's others are
 // not its business: they may hold tokens.
-var childEnv = []string{"PATH", "HOME", "TMPDIR", "LANG", "SSL_CERT_FILE", "SSL_CERT_DIR", "GOTRACEBACK", "GOCOVERDIR"}
+var childEnv = []string{"PATH", "HOME", "TMPDIR", "LANG", "SSL_CERT_FILE", "SSL_CERT_DIR", "GOTRACEBACK", "GOCOVERDIR", "WAGGLE_DEBUG"}
 
 // SpawnOptions says how to start a supervisor.
 type SpawnOptions struct {
