@@ -83,7 +83,7 @@ func (c *serveCmd) run(ctx context.Context, out io.Writer, log *slog.Logger) err
 	err = front.Serve(ctx, ln, shutdownGrace)
 	manager.Close()
 	if n := len(manager.List()); n > 0 {
-		fmt.Fprintf(out, "%d environments live on, for %s at most without a server: start `waggle serve` again to take them over, "+
+		fmt.Fprintf(out, "Environments that live on: %d, for %s at most without a server. Start `waggle serve` again to take them over, "+
 			"or end them with `waggle rm --all`.\n", n, c.OrphanTimeout)
 	}
 	return err
@@ -120,11 +120,11 @@ func adopt(ctx context.Context, out io.Writer, runDir string, manager *environme
 		machines = append(machines, machine)
 	}
 	if n := manager.Adopt(ctx, machines); n > 0 {
-		fmt.Fprintf(out, "%d environments of an earlier server run and count against the maximum of %d; `waggle rm --all` ends them.\n",
+		fmt.Fprintf(out, "Environments taken over from an earlier server: %d; they count against the maximum of %d. `waggle rm --all` ends them.\n",
 			n, manager.Max())
 	}
 	if dead > 0 {
-		fmt.Fprintf(out, "%d environments have ended without being cleaned up; `waggle rm --all` removes what is left.\n", dead)
+		fmt.Fprintf(out, "Environments that ended without being cleaned up: %d. `waggle rm --all` removes what is left.\n", dead)
 	}
 	return nil
 }

@@ -74,6 +74,18 @@ func (t *tools) execute(ctx context.Context, c *call, in executeInput) (executeO
 // maxProgressOutput is the most output that one call sends as progress, in bytes.
 const maxProgressOutput = 64 << 10
 
+// maxText is the most of each stream that the text has, in bytes.
+const maxText = 32 << 10
+
+// shorten keeps the beginning and the end of a long text.
+func shorten(s string) string {
+	if len(s) <= maxText {
+		return s
+	}
+	return strings.ToValidUTF8(s[:maxText/2], "") + "\n[... the middle is only in the structured result ...]\n" +
+		strings.ToValidUTF8(s[len(s)-maxText/2:], "")
+}
+
 // executeText is for clients that do not read structured results.
 func executeText(o executeOutput) string {
 	var b strings.Builder
@@ -94,7 +106,7 @@ func executeText(o executeOutput) string {
 	}
 	for _, stream := range []struct{ name, text string }{{"stdout", o.Stdout}, {"stderr", o.Stderr}} {
 		if stream.text != "" {
-			fmt.Fprintf(&b, "\n%s:\n%s", stream.name, strings.TrimRight(stream.text, "\n"))
+			fmt.Fprintf(&b, "\n%s:\n%s", stream.name, shorten(strings.TrimRight(stream.text, "\n")))
 		}
 	}
 	return b.String()

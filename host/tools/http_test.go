@@ -242,7 +242,8 @@ func TestToolsList(t *testing.T) {
 				require.Contains(t, want[name], r)
 			}
 			require.Len(t, required, len(strings.Fields(want[name])), name)
-			properties, _ := in["properties"].(map[string]any)
+			properties, ok := in["properties"].(map[string]any)
+			require.True(t, ok, name)
 			for p, schema := range properties {
 				require.NotEmpty(t, schema.(map[string]any)["description"], "%s of %s", p, name)
 			}

@@ -4,6 +4,7 @@ package tools
 
 import (
 	"context"
+	"reflect"
 	"sync"
 
 	"github.com/mark3labs/mcp-go/mcp"
@@ -32,6 +33,10 @@ func register[In, Out any](s *server.MCPServer, t *tools, sp spec, fn func(conte
 		mcp.WithIdempotentHintAnnotation(sp.idempotent),
 		mcp.WithOpenWorldHintAnnotation(sp.openWorld),
 	)
+	if reflect.TypeFor[In]().NumField() == 0 {
+		// Some clients refuse a schema without properties.
+		tool.RawInputSchema = []byte(`{"type":"object","properties":{},"additionalProperties":false}`)
+	}
 	s.AddTool(tool, func(ctx context.Context, req mcp.CallToolRequest) (*mcp.CallToolResult, error) {
 		in, err := decode[In](sp.name, req)
 		if err != nil {

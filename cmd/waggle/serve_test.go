@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/alecthomas/kong"
+	"github.com/stretchr/testify/require"
+)
+
+// serveCommand parses a command line, defaults included, in directories of its
+// own.
+func serveCommand(t *testing.T, args ...string) *serveCmd {
+	t.Helper()
+	// Not t.TempDir: sockets lie below it.
+	dir, err := os.MkdirTemp("", "ws")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	// The agent is looked for, but no machine is started.
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "guestd-linux-"+runtime.GOARCH), nil, 0o755))
+	var c struct {
+		Serve serveCmd `cmd:""`
+	}
+	parser, err := kong.New(&c)
+	require.NoError(t, err)
+	_, err = parser.Parse(append([]string{
+		"serve", "--data-dir", filepath.Join(dir, "data"), "--run-dir", filepath.Join(dir, "run"), "--guestd-dir", dir,
+	}, args...))
+	require.NoError(t, err)
+	return &c.Serve
+}
+
+func TestServe(t *testing.T) {
+	t.Parallel()
+	c := serveCommand(t, "--listen-addr", "127.0.0.1:0")
+	require.Equal(t, 10, c.MaxEnvironments)
+	require.Equal(t, 30*time.Second, c.DefaultExecTimeout)
+	require.Equal(t, 5*time.Minute, c.MaxExecTimeout)
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	r, w := io.Pipe()
+	done := make(chan error, 1)
+	go func() {
+		done <- c.run(ctx, w, slog.New(slog.DiscardHandler))
+		_ = w.Close()
+	}()
+	line, err := bufio.NewReader(r).ReadString('\n')
+	require.NoError(t, err)
+	_, url, found := strings.Cut(strings.TrimSpace(line), "serves MCP at ")
+	require.True(t, found, line)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, strings.NewReader(`{"jsonrpc":"2.0","id":2,"method":"tools/list"}`))
+	require.NoError(t, err)
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Accept", "application/json, text/event-stream")
+	req.Header.Set("MCP-Protocol-Version", "2025-11-25")
+	resp, err := http.DefaultClient.Do(req)
+	require.NoError(t, err)
+	body, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
+	require.Contains(t, string(body), "create_environment")
+	stop()
+	require.NoError(t, <-done)
+}
+
+func TestServeRefuses(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		flag, value, want string
+	}{
+		{"--listen-addr", "0.0.0.0:8080", "not loopback"},
+		{"--listen-addr", "8080", "host:port"},
+		{"--max-environments", "0", "at least 1"},
+		{"--default-timeout-min", "0", "above zero"},
+		{"--default-exec-timeout", "10m", "at most the maximum"},
+		{"--orphan-timeout", "0s", "orphan timeout"},
+	} {
+		t.Run(tc.flag+" "+tc.value, func(t *testing.T) {
+			t.Parallel()
+			c := serveCommand(t, tc.flag, tc.value)
+			require.ErrorContains(t, c.run(t.Context(), io.Discard, slog.New(slog.DiscardHandler)), tc.want)
+		})
+	}
+}
