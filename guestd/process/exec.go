@@ -122,6 +122,8 @@ func (x *execution) run() {
 	defer x.setGone()
 	x.startedAt = time.Now()
 	err := x.launch()
+	// They may be large, and the exec is kept for long.
+	x.start.Command, x.start.Env = nil, nil
 	close(x.ready)
 	if err != nil {
 		failure := spawn.NewFailure("start", err)

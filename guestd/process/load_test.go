@@ -148,3 +148,27 @@ func BenchmarkOutput(b *testing.B) {
 		require.Equal(b, total, seen)
 	}
 }
+
+// TestSpoolBudget fills the budget over and over: old output makes way, and
+// every new exec keeps all of its own.
+func TestSpoolBudget(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, func(c *process.Config) { c.SpoolBytes = 4 << 20 })
+	var first string
+	for range 6 {
+		start := shell("head -c 2000000 /dev/zero")
+		r := f.must(t, start)
+		require.EqualValues(t, 2000000, r.stdout.Len())
+		require.Zero(t, r.exited.GetStdoutDroppedBytes())
+		if first == "" {
+			first = start.GetExecId()
+		}
+		// The stream's end is seen a moment before it is counted out.
+		require.Eventually(t, func() bool {
+			got, err := f.Get(t.Context(), connect.NewRequest(&guestv1.ProcessGetRequest{ExecId: start.GetExecId()}))
+			return err == nil && got.Msg.GetExec().GetFollowers() == 0
+		}, 30*time.Second, time.Millisecond)
+	}
+	_, err := f.Get(t.Context(), connect.NewRequest(&guestv1.ProcessGetRequest{ExecId: first}))
+	require.Equal(t, connect.CodeNotFound, connect.CodeOf(err))
+}

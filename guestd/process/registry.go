@@ -124,3 +124,23 @@ func (s *Service) takeExpired(now time.Time) []*execution {
 	}
 	return gone
 }
+
+// reclaim forgets the oldest exec that has ended and is not followed, for the
+// bytes of its spool.
+func (s *Service) reclaim() bool {
+	s.mu.Lock()
+	at := slices.IndexFunc(s.order, func(x *execution) bool {
+		_, idle := x.idleSince()
+		return idle && !x.spool.Empty()
+	})
+	if at < 0 {
+		s.mu.Unlock()
+		return false
+	}
+	x := s.order[at]
+	s.order = slices.Delete(s.order, at, at+1)
+	delete(s.byID, x.id)
+	s.mu.Unlock()
+	x.spool.Remove()
+	return true
+}

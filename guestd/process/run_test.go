@@ -221,6 +221,18 @@ func TestPrivilege(t *testing.T) {
 	require.Equal(t, "4711 / 4711\n", f.must(t, start).stdout.String())
 }
 
+// TestGroupNamespace: an exec sees its own group as the root of all groups.
+func TestGroupNamespace(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	if f.tree == nil || os.Geteuid() != 0 {
+		t.Skip("needs root and cgroup v2; rely on the tests in a VM")
+	}
+	start := argv("cat", "/proc/self/cgroup")
+	start.AsRoot = true
+	require.Contains(t, strings.Split(f.must(t, start).stdout.String(), "\n"), "0::/")
+}
+
 func TestGetAndList(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, func(c *process.Config) { c.KeepCount = 2 })

@@ -43,7 +43,8 @@ type Config struct {
 	Tree *cgroup.Tree
 	// SpoolDir takes the output of execs. It belongs to the Service alone.
 	SpoolDir string
-	// SpoolBytes is the budget of all spools together. Zero: 1 GiB.
+	// SpoolBytes is the budget of all spools together. Zero: 1 GiB. When it is
+	// used up, ended execs are forgotten early, oldest first.
 	SpoolBytes int64
 	// Defaults is shared with the System service. Required.
 	Defaults *Defaults
@@ -92,10 +93,6 @@ func New(cfg Config) (*Service, error) {
 	if cfg.KeepAge == 0 {
 		cfg.KeepAge = time.Hour
 	}
-	pool, err := spool.NewPool(cfg.SpoolDir, cfg.SpoolBytes)
-	if err != nil {
-		return nil, err
-	}
 	score, err := os.ReadFile("/proc/self/oom_score_adj")
 	if err != nil {
 		return nil, fmt.Errorf("read OOM score: %w", err)
@@ -104,13 +101,17 @@ func New(cfg Config) (*Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("prepare launcher: %w", err)
 	}
-	return &Service{
+	s := &Service{
 		cfg:       cfg,
-		pool:      pool,
 		launcher:  launcher,
 		protected: strings.HasPrefix(string(score), "-"),
 		byID:      make(map[string]*execution),
-	}, nil
+	}
+	if s.pool, err = spool.NewPool(cfg.SpoolDir, cfg.SpoolBytes, s.reclaim); err != nil {
+		launcher.Close()
+		return nil, err
+	}
+	return s, nil
 }
 
 // Running returns the number of execs that run, those included whose main

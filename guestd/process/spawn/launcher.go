@@ -106,6 +106,12 @@ func (l *Launcher) start(cmd *Command) (*reap.Child, error) {
 	if cmd.Group != nil {
 		attr.Sys.UseCgroupFD = true
 		attr.Sys.CgroupFD = int(cmd.Group.Fd())
+		if os.Geteuid() == 0 {
+			// With a cgroup2 mount that has nsdelegate, the kernel lets nobody
+			// out of this namespace into another group, not even root
+			// (cgroup-v2, "Delegation Containment").
+			attr.Sys.Unshareflags = unix.CLONE_NEWCGROUP
+		}
 	}
 	child, err := l.reaper.Start(func() (int, error) { return syscall.ForkExec(program, cmd.Argv, attr) })
 	runtime.KeepAlive(cmd)

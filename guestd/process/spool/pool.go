@@ -26,13 +26,16 @@ const (
 type Pool struct {
 	dir    string
 	max    int64
+	free   func() bool // removes a spool that is not needed; false: there is none
 	used   atomic.Int64
 	serial atomic.Uint64
 }
 
 // NewPool makes the directory and removes the spools that an earlier owner left
-// there. max is the budget in bytes for all spools together.
-func NewPool(dir string, max int64) (*Pool, error) {
+// there. max is the budget in bytes for all spools together. When it is used up
+// free is called, by many goroutines at once, until it has removed enough or
+// returns false; it may be nil.
+func NewPool(dir string, max int64, free func() bool) (*Pool, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("create spool directory: %w", err)
 	}
@@ -45,7 +48,7 @@ func NewPool(dir string, max int64) (*Pool, error) {
 			return nil, fmt.Errorf("remove old spool: %w", err)
 		}
 	}
-	return &Pool{dir: dir, max: max}, nil
+	return &Pool{dir: dir, max: max, free: free}, nil
 }
 
 // New returns an empty spool that keeps at most limit bytes of each stream. The
@@ -63,6 +66,12 @@ func (p *Pool) New(limit uint64) *Spool {
 
 // Used returns the bytes that spools hold of the budget.
 func (p *Pool) Used() int64 { return p.used.Load() }
+
+// makeRoom frees spools until one more step of growth fits.
+func (p *Pool) makeRoom() {
+	for p.free != nil && p.used.Load()+grain > p.max && p.free() {
+	}
+}
 
 // take reserves n bytes; force takes them whether or not they are there.
 func (p *Pool) take(n uint64, force bool) bool {

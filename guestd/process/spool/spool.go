@@ -23,8 +23,11 @@ const (
 const (
 	// hotMax is the size up to which the last piece is kept in memory.
 	hotMax = 8 << 10
+	// hotKept is the size up to which it stays there after the end, for readers
+	// that come a moment late.
+	hotKept = 1 << 10
 	// maxSegments bounds the memory that remembers the order of the streams.
-	maxSegments = 8192
+	maxSegments = 2048
 )
 
 // Totals counts the bytes of both streams, indexed by Stream.
@@ -59,6 +62,9 @@ func (s *Spool) Write(which Stream, b []byte) {
 	if len(b) == 0 {
 		return
 	}
+	if s.needsRoom(which, uint64(len(b))) {
+		s.pool.makeRoom() // without the lock: it removes other spools
+	}
 	layout, ok := s.begin(which, uint64(len(b)))
 	if ok {
 		if err := layout.put(b, layout.total); err != nil {
@@ -70,6 +76,15 @@ func (s *Spool) Write(which Stream, b []byte) {
 		}
 	}
 	s.publish(which, b)
+}
+
+// needsRoom says whether n more bytes make the file grow beyond what is taken
+// of the budget.
+func (s *Spool) needsRoom(which Stream, n uint64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := &s.streams[which]
+	return min(st.total+n, st.head+st.ring) > st.taken
 }
 
 // begin makes room for n bytes and returns the layout to write with. Readers
@@ -189,9 +204,13 @@ func (s *Spool) CloseWrite() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i := range s.streams {
-		if f := s.streams[i].file; f != nil {
-			_ = f.Close() // nothing is promised about a crash of the machine
-			s.streams[i].file = nil
+		st := &s.streams[i]
+		if st.file != nil {
+			_ = st.file.Close() // nothing is promised about a crash of the machine
+			st.file = nil
+		}
+		if len(st.hot) > hotKept {
+			st.hot = nil
 		}
 	}
 }
@@ -219,6 +238,13 @@ func (s *Spool) totals() Totals {
 		t.Dropped[i] = s.streams[i].dropped()
 	}
 	return t
+}
+
+// Empty says whether the spool holds nothing of the budget.
+func (s *Spool) Empty() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.streams[Stdout].taken+s.streams[Stderr].taken == 0
 }
 
 // Remove removes the files and gives their bytes back to the budget. Readers

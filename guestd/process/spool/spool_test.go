@@ -57,7 +57,7 @@ func readAll(ctx context.Context, r *spool.Reader) (*result, error) {
 
 func newPool(t testing.TB, max int64) (*spool.Pool, string) {
 	dir := t.TempDir()
-	p, err := spool.NewPool(dir, max)
+	p, err := spool.NewPool(dir, max, nil)
 	require.NoError(t, err)
 	return p, dir
 }
@@ -229,6 +229,32 @@ func TestBudget(t *testing.T) {
 	require.Zero(t, pool.Used())
 }
 
+func TestBudgetIsFreed(t *testing.T) {
+	t.Parallel()
+	var old []*spool.Spool
+	pool, err := spool.NewPool(t.TempDir(), 8<<20, func() bool {
+		if len(old) == 0 {
+			return false
+		}
+		old[0].Remove()
+		old = old[1:]
+		return true
+	})
+	require.NoError(t, err)
+	data := randomBytes(2 << 20)
+	for range 20 {
+		s := pool.New(64 << 20)
+		for at := 0; at < len(data); at += 128 << 10 {
+			s.Write(spool.Stdout, data[at:at+128<<10])
+		}
+		s.CloseWrite()
+		require.Zero(t, s.Totals().Dropped[0])
+		old = append(old, s)
+	}
+	require.LessOrEqual(t, pool.Used(), int64(8<<20))
+	require.Len(t, old, 4)
+}
+
 func TestManyChangesStayBounded(t *testing.T) {
 	t.Parallel()
 	pool, _ := newPool(t, 1<<30)
@@ -274,7 +300,7 @@ func TestOldSpoolsAreRemoved(t *testing.T) {
 	dir := t.TempDir()
 	require.NoError(t, os.WriteFile(dir+"/3.1.spool", nil, 0o600))
 	require.NoError(t, os.WriteFile(dir+"/other", nil, 0o600))
-	_, err := spool.NewPool(dir, 1)
+	_, err := spool.NewPool(dir, 1, nil)
 	require.NoError(t, err)
 	left, err := os.ReadDir(dir)
 	require.NoError(t, err)
