@@ -27,7 +27,7 @@ import (
 const (
 	// memoryLimit is soft, in bytes: what guestd holds is taken from the
 	// workload.
-	memoryLimit = 16 << 20
+	memoryLimit = 10 << 20
 	gcPercent   = 50
 )
 
