@@ -5,6 +5,7 @@
 package filesystem
 
 import (
+	"errors"
 	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
@@ -44,7 +45,7 @@ func newEntry(path string, st *unix.Stat_t) *guestv1.Entry {
 		Mode:           st.Mode & 0o7777,
 		Uid:            st.Uid,
 		Gid:            st.Gid,
-		ModifiedAt:     &timestamppb.Timestamp{Seconds: int64(st.Mtim.Sec), Nanos: int32(st.Mtim.Nsec)},
+		ModifiedAt:     &timestamppb.Timestamp{Seconds: st.Mtim.Sec, Nanos: int32(st.Mtim.Nsec)},
 		AllocatedBytes: uint64(st.Blocks) * blockSize,
 	}
 	if entry.Path != path {
@@ -88,7 +89,7 @@ func entryOf(fd int, path string) (*guestv1.Entry, error) {
 // retry repeats a call that a signal interrupted: the Go runtime sends some.
 func retry(call func() error) error {
 	for {
-		if err := call(); err != unix.EINTR {
+		if err := call(); !errors.Is(err, unix.EINTR) {
 			return err
 		}
 	}

@@ -213,7 +213,7 @@ func (x *execution) background(timeout <-chan time.Time) {
 		mark = func(e *guestv1.Exited) { e.Cancelled = true }
 	}
 	cancel()
-	<-empty
+	_ = <-empty // whether it is empty by itself: endAll makes sure
 	if mark != nil {
 		x.endAll()
 		x.mu.Lock()
