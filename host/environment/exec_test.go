@@ -110,20 +110,30 @@ func TestExecValidates(t *testing.T) {
 // TestLostDuringExec: the end of the machine ends the call with words.
 func TestLostDuringExec(t *testing.T) {
 	t.Parallel()
-	f := envtest.NewFleet(t)
-	m := newManager(t, f, 1)
-	id := create(t, m, "python")
-	running := make(chan struct{})
-	done := make(chan error, 1)
-	go func() {
-		_, err := m.Exec(t.Context(), id, environment.ExecRequest{
-			Code: "import time\nprint(1)\ntime.sleep(60)", Output: func(bool, []byte) { close(running) },
+	for name, end := range map[string]func(*testing.T, *envtest.Fleet, *environment.Manager, string){
+		"crash": func(_ *testing.T, f *envtest.Fleet, _ *environment.Manager, id string) { f.Machine(id).Crash() },
+		"destroy": func(t *testing.T, _ *envtest.Fleet, m *environment.Manager, id string) {
+			require.NoError(t, m.Destroy(t.Context(), id))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := envtest.NewFleet(t)
+			m := newManager(t, f, 1)
+			id := create(t, m, "python")
+			running := make(chan struct{})
+			done := make(chan error, 1)
+			go func() {
+				_, err := m.Exec(t.Context(), id, environment.ExecRequest{
+					Code: "import time\nprint(1, end='')\ntime.sleep(60)", Output: func(bool, []byte) { close(running) },
+				})
+				done <- err
+			}()
+			<-running
+			end(t, f, m, id)
+			require.ErrorIs(t, <-done, environment.ErrLost)
 		})
-		done <- err
-	}()
-	<-running
-	f.Machine(id).Crash()
-	require.ErrorIs(t, <-done, environment.ErrLost)
+	}
 }
 
 func TestFiles(t *testing.T) {
