@@ -5,6 +5,7 @@
 package filesystem
 
 import (
+	"errors"
 	"context"
 
 	"connectrpc.com/connect"
@@ -33,7 +34,7 @@ func (s *Service) Move(
 		err = unix.Renameat2(unix.AT_FDCWD, msg.GetFrom(), unix.AT_FDCWD, msg.GetTo(), flags)
 		if err != nil {
 			path := msg.GetFrom()
-			if err == unix.EEXIST || err == unix.ENOTEMPTY {
+			if errors.Is(err, unix.EEXIST) || errors.Is(err, unix.ENOTEMPTY) {
 				path = msg.GetTo()
 			}
 			return fail("rename", path, err)

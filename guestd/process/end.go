@@ -201,19 +201,21 @@ func (x *execution) complete(exited *guestv1.Exited) {
 // them as well.
 func (x *execution) background(timeout <-chan time.Time) {
 	ctx, cancel := context.WithCancel(context.Background())
-	empty := make(chan error, 1)
-	go func() { empty <- x.family.WaitEmpty(ctx) }()
+	empty := make(chan struct{})
+	go func() {
+		defer close(empty)
+		_ = x.family.WaitEmpty(ctx) // whatever it says, the wait is over
+	}()
 	var mark func(*guestv1.Exited)
 	select {
-	case err := <-empty:
-		empty <- err // for the receive below
+	case <-empty:
 	case <-timeout:
 		mark = func(e *guestv1.Exited) { e.TimedOut = true }
 	case <-x.end:
 		mark = func(e *guestv1.Exited) { e.Cancelled = true }
 	}
 	cancel()
-	_ = <-empty // whether it is empty by itself: endAll makes sure
+	<-empty
 	if mark != nil {
 		x.endAll()
 		x.mu.Lock()
