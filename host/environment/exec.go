@@ -160,12 +160,6 @@ func (m *Manager) remove(id string, client *guest.Client, file string) {
 		ctx, cancel := context.WithTimeout(m.ctx, execSlack)
 		defer cancel()
 		_, err := client.Filesystem().Remove(ctx, connect.NewRequest(&guestv1.FilesystemRemoveRequest{Path: file, MissingOk: true}))
-		if connect.CodeOf(err) == connect.CodeUnimplemented {
-			_, err = client.Run(ctx, guest.Exec{Start: &guestv1.Start{
-				ExecId:  "x" + random(12),
-				Command: &guestv1.Start_Argv{Argv: &guestv1.Argv{Args: []string{"rm", "-f", file}}},
-			}})
-		}
 		if err != nil && m.ctx.Err() == nil {
 			m.log.Debug("file of an exec was not removed", "env", id, "error", err)
 		}
