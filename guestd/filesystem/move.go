@@ -5,8 +5,8 @@
 package filesystem
 
 import (
-	"errors"
 	"context"
+	"errors"
 
 	"connectrpc.com/connect"
 	"golang.org/x/sys/unix"
