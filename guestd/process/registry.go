@@ -126,7 +126,7 @@ func (s *Service) takeExpired(now time.Time) []*execution {
 }
 
 // reclaim forgets the oldest exec that has ended and is not followed, for the
-// bytes of its spool.
+// bytes of its spool. As with expire, a start of that id would run again.
 func (s *Service) reclaim() bool {
 	s.mu.Lock()
 	at := slices.IndexFunc(s.order, func(x *execution) bool {

@@ -72,9 +72,27 @@ func TestSignals(t *testing.T) {
 		exited := f.awaitExit(t, start.GetExecId())
 		require.EqualValues(t, unix.SIGUSR1, exited.GetSignal(), name)
 		require.True(t, exited.GetCancelled(), name)
+		require.NoError(t, stream.CloseRequest())
 		_, err = f.Signal(t.Context(), connect.NewRequest(&guestv1.ProcessSignalRequest{ExecId: start.GetExecId(), Signal: 15}))
 		require.Equal(t, connect.CodeFailedPrecondition, connect.CodeOf(err), name)
 	}
+}
+
+func TestKillAll(t *testing.T) {
+	t.Parallel()
+	both(t, func(t *testing.T, f *fixture) {
+		start := mark(shell("trap '' TERM; sleep 300 & sleep 300 & echo ready; wait"))
+		stream, err := f.open(t.Context(), startRequest(start))
+		require.NoError(t, err)
+		firstLine(t, stream, &result{})
+		_, err = f.Signal(t.Context(), connect.NewRequest(&guestv1.ProcessSignalRequest{ExecId: start.GetExecId(), Signal: 9, All: true}))
+		require.NoError(t, err)
+		exited := f.awaitExit(t, start.GetExecId())
+		require.EqualValues(t, unix.SIGKILL, exited.GetSignal())
+		require.True(t, exited.GetCancelled())
+		require.Zero(t, exited.GetLeftRunning())
+		require.Empty(t, marked(t, markOf(start)))
+	})
 }
 
 func TestTerminate(t *testing.T) {

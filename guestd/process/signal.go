@@ -57,9 +57,12 @@ func (x *execution) signal(sig unix.Signal, all bool) error {
 	x.sent[sig] = true
 	x.mu.Unlock()
 	var err error
-	if all {
+	switch {
+	case all && sig == unix.SIGKILL:
+		err = x.family.Kill() // leaves no gap for forks
+	case all:
 		err = x.family.Signal(sig)
-	} else {
+	default:
 		err = x.child.Signal(sig)
 	}
 	if errors.Is(err, reap.ErrEnded) {

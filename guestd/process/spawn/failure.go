@@ -7,12 +7,16 @@ package spawn
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 
 	guestv1 "github.com/stacklok/waggle/proto/gen/waggle/guest/v1"
 )
+
+// maxMessage bounds the words of a failure in bytes.
+const maxMessage = 4 << 10
 
 // Failure says why a command could not be started.
 type Failure struct {
@@ -35,7 +39,9 @@ func (f *Failure) Unwrap() error {
 
 // Proto returns the failure as the API has it.
 func (f *Failure) Proto() *guestv1.SpawnFailure {
-	p := &guestv1.SpawnFailure{Kind: f.Kind, Errno: int32(f.Errno), Stage: f.Stage, Message: f.Message}
+	// The message quotes what the caller sent, of any length, and names of files.
+	message := strings.ToValidUTF8(f.Message[:min(len(f.Message), maxMessage)], "?")
+	p := &guestv1.SpawnFailure{Kind: f.Kind, Errno: int32(f.Errno), Stage: f.Stage, Message: message}
 	if f.Errno != 0 {
 		p.ErrnoName = unix.ErrnoName(f.Errno)
 	}

@@ -85,6 +85,7 @@ func TestFailures(t *testing.T) {
 	}{
 		"no such program":   {[]string{"no-such-program"}, path, "/", guestv1.SpawnFailureKind_SPAWN_FAILURE_KIND_NOT_FOUND, unix.ENOENT, "resolve program"},
 		"no such path":      {[]string{"/no/such/program"}, path, "/", guestv1.SpawnFailureKind_SPAWN_FAILURE_KIND_NOT_FOUND, unix.ENOENT, "resolve program"},
+		"endless name":      {[]string{strings.Repeat("ä", 100<<10)}, path, "/", guestv1.SpawnFailureKind_SPAWN_FAILURE_KIND_NOT_FOUND, unix.ENOENT, "resolve program"},
 		"empty PATH":        {[]string{"true"}, "PATH=", "/", guestv1.SpawnFailureKind_SPAWN_FAILURE_KIND_NOT_FOUND, unix.ENOENT, "resolve program"},
 		"not executable":    {[]string{plain}, path, "/", guestv1.SpawnFailureKind_SPAWN_FAILURE_KIND_PERMISSION, unix.EACCES, "resolve program"},
 		"denied along PATH": {[]string{"plain"}, "PATH=/bin:" + dir, "/", guestv1.SpawnFailureKind_SPAWN_FAILURE_KIND_PERMISSION, unix.EACCES, "resolve program"},
@@ -104,6 +105,7 @@ func TestFailures(t *testing.T) {
 			require.Equal(t, c.stage, f.Stage, f.Message)
 			require.ErrorIs(t, err, c.errno)
 			require.NotEmpty(t, f.Proto().GetErrnoName())
+			require.LessOrEqual(t, len(f.Proto().GetMessage()), maxMessage)
 		})
 	}
 }
