@@ -26,6 +26,9 @@ func (c *execCmd) Run(ctx context.Context) error {
 		return err
 	}
 	defer func() { _ = machine.Close() }()
+	if err := machine.WaitRunning(ctx, "", nil); err != nil { // it may still boot
+		return err
+	}
 	return execute(ctx, machine.Guest(), c.Command, c.Interactive)
 }
 

@@ -56,7 +56,7 @@ func supervise(dir string) error {
 	}
 	return supervisor.Run(context.Background(), supervisor.Config{
 		Dir: dir, Backend: goroutines(spec.Backend), Disks: disks, Listening: report.Listening,
-		BootTimeout: 500 * time.Millisecond,
+		BootTimeout: 3 * time.Second,
 	}, spec)
 }
 

@@ -154,11 +154,13 @@ func (c *Client) wrap(ctx context.Context, verb string, err error) error {
 	switch {
 	case ctx.Err() != nil:
 		err = context.Cause(ctx)
+	case connect.CodeOf(err) == connect.CodeDeadlineExceeded: // the supervisor may see it first
+		err = context.DeadlineExceeded
 	case errors.As(err, &refused) && connect.IsWireError(err):
 		err = errors.New(refused.Message())
-	case errors.Is(err, fs.ErrPermission), errors.Is(err, ErrGone):
-	default: // on a Unix socket nothing else can break a call
-		err = fmt.Errorf("%w: %w", ErrGone, err)
+	case errors.Is(err, fs.ErrPermission):
+	default: // on a Unix socket nothing else can break a call; how it broke says no more
+		err = ErrGone
 	}
 	return fmt.Errorf("%s environment %s: %w", verb, c.ID(), err)
 }

@@ -6,7 +6,9 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -27,6 +29,9 @@ type bench struct {
 	cancel  context.CancelFunc
 	ended   chan error
 	client  *supervisor.Client
+	// states are all that it had, complete when followed is closed.
+	states   []*hostv1.State
+	followed chan error
 }
 
 // shortDir is a directory whose sockets have short paths.
@@ -46,16 +51,21 @@ func start(t *testing.T, b *backend, change func(*supervisor.Config, *supervisor
 	cache, err := disk.Open(filepath.Join(base, "disks"), disk.Limits{})
 	require.NoError(t, err)
 	x := &bench{
-		dir: filepath.Join(base, "e1"), backend: b, ended: make(chan error, 1),
+		dir: filepath.Join(base, "e1"), backend: b, ended: make(chan error, 1), followed: make(chan error, 1),
 		spec: supervisor.Spec{
 			ID: "e1", Name: "test", CPUs: 1, MemoryMiB: 64, DiskMiB: 32, Network: egress.None,
 			RootDisk: root, ScratchPath: filepath.Join(base, "e1.ext4"), Env: map[string]string{"A": "b"},
 		},
 	}
 	require.NoError(t, os.Mkdir(x.dir, 0o700))
-	listening := make(chan struct{})
+	listening, attached := make(chan struct{}), make(chan struct{})
 	cfg := supervisor.Config{
-		Dir: x.dir, Backend: b, Disks: cache, Accelerator: "none", Listening: func() { close(listening) },
+		Dir: x.dir, Backend: b, Disks: cache, Accelerator: "none",
+		// The machine is made when the test follows it: its end may be near.
+		Listening: func() {
+			close(listening)
+			<-attached
+		},
 	}
 	if change != nil {
 		change(&cfg, &x.spec)
@@ -76,21 +86,30 @@ func start(t *testing.T, b *backend, change func(*supervisor.Config, *supervisor
 	case err := <-x.ended:
 		require.NoError(t, err)
 	}
-	if x.client, err = supervisor.Attach(x.dir); err == nil {
-		t.Cleanup(func() { _ = x.client.Close() })
-	}
+	x.client, err = supervisor.Attach(x.dir)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = x.client.Close() })
+	go func() {
+		first := sync.OnceFunc(func() { close(attached) })
+		defer first()
+		x.followed <- x.client.Wait(t.Context(), "", func(s *hostv1.State) bool {
+			x.states = append(x.states, s)
+			first()
+			return true
+		})
+	}()
+	<-attached
 	return x
 }
 
-// until follows the machine to its end and returns the phases seen.
+// until waits for the machine's end and returns the phases that it had.
 func (x *bench) until(t *testing.T) (phases []string, last *hostv1.State) {
 	t.Helper()
-	require.NoError(t, x.client.Wait(t.Context(), "", func(s *hostv1.State) bool {
+	require.NoError(t, <-x.followed)
+	for _, s := range x.states {
 		phases = append(phases, supervisor.PhaseName(s.GetPhase()))
-		last = s
-		return true
-	}))
-	return phases, last
+	}
+	return phases, x.states[len(x.states)-1]
 }
 
 func (x *bench) running(t *testing.T) {
@@ -192,7 +211,7 @@ func TestEndings(t *testing.T) {
 		{"start fails", func(b *backend) { b.startErr = errBoom }, nil, nil,
 			hostv1.EndCause_END_CAUSE_BOOT_FAILED, errBoom.Error()},
 		{"no call", func(b *backend) { b.mute, b.onConsole = true, "Kernel panic\n\x1b[31mno init\n" },
-			func(c *supervisor.Config, _ *supervisor.Spec) { c.BootTimeout = 200 * time.Millisecond }, nil,
+			func(c *supervisor.Config, _ *supervisor.Spec) { c.BootTimeout = 3 * time.Second }, nil,
 			hostv1.EndCause_END_CAUSE_BOOT_FAILED, "no progress"},
 		{"wrong protocol", func(b *backend) { b.protocol = 99 }, nil, nil,
 			hostv1.EndCause_END_CAUSE_BOOT_FAILED, "99 to 99"},
@@ -211,7 +230,9 @@ func TestEndings(t *testing.T) {
 				tc.act(x)
 			}
 			phases, last := x.until(t)
-			require.Equal(t, "ENDED", phases[len(phases)-1])
+			require.Equal(t, []string{"STARTING", "STOPPING", "ENDED"}, slices.DeleteFunc(phases, func(p string) bool {
+				return p == "BOOTING" || p == "CONFIGURING" || p == "RUNNING"
+			}))
 			require.Equal(t, tc.cause, last.GetCause())
 			require.Contains(t, last.GetMessage(), tc.message)
 			require.NoFileExists(t, x.spec.ScratchPath)
@@ -260,7 +281,7 @@ func TestBusyIsNotIdle(t *testing.T) {
 func TestHolder(t *testing.T) {
 	t.Parallel()
 	ctx, letGo := context.WithCancel(t.Context())
-	x := start(t, newBackend(), func(_ *supervisor.Config, s *supervisor.Spec) { s.OrphanTimeout = 300 * time.Millisecond })
+	x := start(t, newBackend(), func(_ *supervisor.Config, s *supervisor.Spec) { s.OrphanTimeout = 3 * time.Second })
 	held := make(chan struct{})
 	gone := make(chan error, 1)
 	go func() {
@@ -275,7 +296,7 @@ func TestHolder(t *testing.T) {
 	info, err := x.client.Info(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, []string{"serve 4711"}, info.GetHolders())
-	still, cancel := context.WithTimeout(t.Context(), time.Second)
+	still, cancel := context.WithTimeout(t.Context(), 4*time.Second)
 	defer cancel()
 	err = x.client.Wait(still, "", func(s *hostv1.State) bool { return s.GetPhase() <= hostv1.Phase_PHASE_RUNNING })
 	require.ErrorIs(t, err, context.DeadlineExceeded)
