@@ -7,6 +7,7 @@ package guestd
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -79,10 +80,15 @@ func serveMachine(m *boot.Machine, reaper *reap.Reaper, log *slog.Logger) error 
 	})
 	group.Go(func() error {
 		protocol, err := m.Announce(groupCtx, ready)
-		if err != nil && groupCtx.Err() == nil {
+		switch {
+		case errors.Is(err, boot.ErrRefused):
 			return err
+		case err != nil && groupCtx.Err() == nil:
+			// A host that does not listen may still connect.
+			log.Warn("host not told", slog.Any("err", err))
+		case err == nil:
+			log.Info("ready", slog.Uint64("protocol", uint64(protocol)))
 		}
-		log.Info("ready", slog.Uint64("protocol", uint64(protocol)))
 		return nil
 	})
 	return group.Wait()
