@@ -15,6 +15,7 @@ import (
 
 	"connectrpc.com/connect"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/stacklok/waggle/host/guest"
 	"github.com/stacklok/waggle/host/vsock"
@@ -133,7 +134,26 @@ func (c *Client) WaitRunning(ctx context.Context, holder string, progress func(h
 	if err == nil && last.GetPhase() == hostv1.Phase_PHASE_ENDED {
 		return &EndedError{State: last}
 	}
-	return err
+	return orEnded(c.dir, err)
+}
+
+// orEnded tells why a supervisor that is gone has ended its machine: one that
+// fails at once may be gone before anybody could ask it, but it has left a
+// record. Any other error stays as it is.
+func orEnded(dir string, err error) error {
+	if !errors.Is(err, ErrGone) {
+		return err
+	}
+	record, readErr := ReadRecord(dir)
+	if readErr != nil || record.Phase != PhaseName(hostv1.Phase_PHASE_ENDED) {
+		return err // nothing better is known
+	}
+	return &EndedError{State: &hostv1.State{
+		Phase:   hostv1.Phase_PHASE_ENDED,
+		Since:   timestamppb.New(record.Since),
+		Cause:   hostv1.EndCause(hostv1.EndCause_value["END_CAUSE_"+record.Cause]),
+		Message: record.Message,
+	}}
 }
 
 // Stop ends the machine and returns when nothing of it is left. Zero grace cuts

@@ -61,6 +61,7 @@ func Spawn(ctx context.Context, o SpawnOptions) (*Client, error) {
 		if c, err = Attach(dir); err == nil {
 			return c, nil
 		}
+		err = orEnded(dir, err)
 	}
 	_ = os.RemoveAll(dir)
 	return nil, fmt.Errorf("start environment %s: %w", o.Spec.ID, err)
