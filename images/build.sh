@@ -6,8 +6,8 @@
 # architecture. `waggle image import` makes an image of it.
 #
 # Works as root and, by user namespaces, as an ordinary user. Packages come
-# through this machine's apt sources, proxy and certificates; none of that ends
-# up in the result, which knows the public deb.debian.org only.
+# through this machine's apt sources, proxy and certificates. The result keeps the
+# sources alone, so that an environment installs from where its image came.
 set -eu
 
 die() {
@@ -67,8 +67,8 @@ tmp=$out.tmp.$$
 trap 'rm -f "$tmp"' EXIT
 trap 'exit 130' INT TERM
 
-# Mirrors after the target, one line each; without any, mmdebstrap takes
-# deb.debian.org.
+# Mirrors after the target, one line each; without any, mmdebstrap takes its
+# default.
 build() {
 	if [ -n "$sources" ]; then
 		printf '%s\n' "$sources" | mmdebstrap "$@" "$suite" - -
@@ -87,5 +87,5 @@ build "$@" --quiet --variant=minbase --format=tar --include="$packages" \
 	--dpkgopt='path-exclude=/usr/share/info/*' \
 	--dpkgopt='path-exclude=/usr/share/locale/*' \
 	--dpkgopt='path-exclude=/usr/share/lintian/*' \
-	--customize-hook="suite=$suite; $(cat "$here/finish.sh")" >"$tmp"
+	--customize-hook="$(cat "$here/finish.sh")" >"$tmp"
 mv "$tmp" "$out"

@@ -1,32 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=sh
 #
-# The last step of build.sh: the workload's user, the public package sources,
-# and nothing of this machine. mmdebstrap runs this text with the root directory
+# The last step of build.sh: the workload's user, and nothing of
+# this machine but its package sources. mmdebstrap runs this text with the root directory
 # as $1; it is not started as a file because the user that it runs as, in a user
-# namespace, may not be able to read the checkout. build.sh sets $suite.
+# namespace, may not be able to read the checkout.
 set -eu
 root=$1
 
 chroot "$root" useradd --uid 1000 --user-group --create-home --shell /bin/bash sandbox
 
-rm -f "$root/etc/apt/sources.list" "$root"/etc/apt/sources.list.d/* \
-	"$root/etc/apt/apt.conf.d/99mmdebstrap"
-cat >"$root/etc/apt/sources.list.d/debian.sources" <<EOF
-Types: deb
-URIs: http://deb.debian.org/debian
-Suites: $suite $suite-updates
-Components: main
-Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
-
-Types: deb
-URIs: http://deb.debian.org/debian-security
-Suites: $suite-security
-Components: main
-Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
-EOF
-# The rules of what not to unpack hold for what is installed later, too.
-mv "$root/etc/dpkg/dpkg.cfg.d/99mmdebstrap" "$root/etc/dpkg/dpkg.cfg.d/90waggle"
+# The package sources stay: an environment installs from where its image came.
+rm -f "$root/etc/apt/apt.conf.d/99mmdebstrap"
 cat >"$root/etc/apt/apt.conf.d/90waggle" <<EOF
 APT::Install-Recommends "false";
 Acquire::Languages "none";
