@@ -16,6 +16,11 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 )
 
+// closeLimit is far above what Close takes and far below every time-out of the
+// stack's own (a handshake is given up after 18 s): flows that Close does not
+// abort end too late.
+const closeLimit = 5 * time.Second
+
 // stuckDialer never connects, until its context ends.
 type stuckDialer struct{ noDialer }
 
@@ -62,7 +67,15 @@ func TestCloseLeavesNoGoroutine(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			n := newTestNetwork(t, Config{}, nil)
 			use(t, n)
-			require.NoError(t, n.Close())
+			closed := make(chan error, 1)
+			go func() { closed <- n.Close() }()
+			select {
+			case err := <-closed:
+				require.NoError(t, err)
+			case <-time.After(closeLimit):
+				t.Errorf("Close takes more than %s: a flow was not aborted", closeLimit)
+				require.NoError(t, <-closed)
+			}
 			require.Empty(t, n.tcpSlots)
 			require.Empty(t, n.udpSlots)
 		})
