@@ -14,6 +14,7 @@ import (
 
 	"github.com/stacklok/waggle/host/egress"
 	"github.com/stacklok/waggle/host/guest"
+	"github.com/stacklok/waggle/host/socket"
 	"github.com/stacklok/waggle/host/vm"
 	"github.com/stacklok/waggle/host/vsock"
 	guestv1 "github.com/stacklok/waggle/proto/gen/waggle/guest/v1"
@@ -144,7 +145,7 @@ func (s *supervisor) start(bootCtx context.Context, m *machine, ready *readySlot
 		spec.NIC = &vm.NIC{MAC: m.network.Guest().MAC, Conn: conn}
 	}
 	var err error
-	if spec.Guest, err = listen(s.cfg.Dir, guestSocket); err != nil {
+	if spec.Guest, err = socket.Listen(s.cfg.Dir, guestSocket); err != nil {
 		if spec.NIC != nil {
 			_ = spec.NIC.Conn.Close()
 		}

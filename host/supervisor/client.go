@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -18,6 +17,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/stacklok/waggle/host/guest"
+	"github.com/stacklok/waggle/host/socket"
 	"github.com/stacklok/waggle/host/vsock"
 	hostv1 "github.com/stacklok/waggle/proto/gen/waggle/host/v1"
 	"github.com/stacklok/waggle/proto/gen/waggle/host/v1/hostv1connect"
@@ -51,12 +51,7 @@ func Attach(dir string) (*Client, error) {
 		return nil, fmt.Errorf("attach to %s: %w", dir, err)
 	}
 	c := &Client{dir: dir, guest: guest.New(addr.Dial)}
-	c.transport = &http.Transport{
-		Protocols: unencryptedHTTP2(),
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, "unix", control)
-		},
-	}
+	c.transport = socket.Transport(control)
 	c.api = hostv1connect.NewSupervisorClient(&http.Client{Transport: c.transport}, "http://supervisor")
 	return c, nil
 }

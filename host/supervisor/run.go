@@ -125,7 +125,7 @@ func Run(ctx context.Context, cfg Config, spec Spec) error {
 	if err != nil {
 		return fmt.Errorf("supervise %s: %w", spec.ID, err)
 	}
-	defer api.close()
+	defer api.Close(farewell) // the calls that run get their answer
 	if cfg.Listening != nil {
 		cfg.Listening()
 	}

@@ -16,6 +16,8 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+
+	"github.com/stacklok/waggle/host/socket"
 )
 
 // reportFD is where a spawned supervisor reports; see Report.
@@ -49,7 +51,7 @@ func Spawn(ctx context.Context, o SpawnOptions) (*Client, error) {
 		return nil, fmt.Errorf("start environment: %w", err)
 	}
 	dir := filepath.Join(o.RunDir, o.Spec.ID)
-	if err := checkSocketPath(filepath.Join(dir, controlSocket)); err != nil {
+	if err := socket.CheckPath(filepath.Join(dir, controlSocket)); err != nil {
 		return nil, fmt.Errorf("start environment: %w", err)
 	}
 	if err := claim(dir, o.Spec); err != nil {
