@@ -30,7 +30,7 @@ func startInner(svc *process.Service) *inner {
 	in := &inner{conns: make(chan net.Conn), done: make(chan struct{}), served: make(chan struct{})}
 	protocols := new(http.Protocols)
 	protocols.SetUnencryptedHTTP2(true)
-	_, handler := guestv1connect.NewProcessHandler(svc, connect.WithReadMaxBytes(process.ReadMaxBytes))
+	_, handler := guestv1connect.NewProcessHandler(svc, connect.WithReadMaxBytes(process.ReadMaxBytes), uncompressed())
 	in.server = &http.Server{Handler: handler, Protocols: protocols}
 	in.transport = &http.Transport{Protocols: protocols, DialContext: in.dial}
 	go func() {

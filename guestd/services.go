@@ -120,8 +120,7 @@ func (s *services) handler() http.Handler {
 		return connect.WithHandlerOptions(
 			connect.WithInterceptors(s.activity),
 			connect.WithReadMaxBytes(limit),
-			// Nothing is gained by compressing within one host.
-			connect.WithCompression("gzip", nil, nil),
+			uncompressed(),
 		)
 	}
 	mux := http.NewServeMux()
@@ -131,6 +130,10 @@ func (s *services) handler() http.Handler {
 	mux.Handle(guestv1connect.NewPackagesHandler(s.packages, options(maxData)))
 	return mux
 }
+
+// uncompressed refuses what a client compressed and compresses no answer: nothing
+// is gained within one host, and a small message must not become a large one.
+func uncompressed() connect.HandlerOption { return connect.WithCompression("gzip", nil, nil) }
 
 // close ends all execs. The server must have been shut down.
 func (s *services) close(log *slog.Logger) {

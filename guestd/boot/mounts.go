@@ -18,6 +18,8 @@ type mount struct {
 	source, target, fstype string
 	flags                  uintptr
 	data                   string
+	// wished is tried in place of data; an older kernel need not know it.
+	wished string
 }
 
 func (m mount) String() string {
@@ -33,19 +35,22 @@ const (
 // kernelMounts are needed to load modules and to find disks. They move along to
 // the root disk.
 var kernelMounts = []mount{
-	{"proc", "/proc", "proc", noSUID | noDev | noExec, ""},
-	{"sysfs", "/sys", "sysfs", noSUID | noDev | noExec, ""},
-	{"devtmpfs", "/dev", "devtmpfs", noSUID, "mode=0755"},
+	{"proc", "/proc", "proc", noSUID | noDev | noExec, "", ""},
+	{"sysfs", "/sys", "sysfs", noSUID | noDev | noExec, "", ""},
+	{"devtmpfs", "/dev", "devtmpfs", noSUID, "mode=0755", ""},
 }
 
 // systemMounts are what programs expect, in order. The memory of a tmpfs is
 // taken only as it fills, so sizes are limits, in bytes or parts of the memory.
 var systemMounts = []mount{
-	{"devpts", "/dev/pts", "devpts", noSUID | noExec, "gid=5,mode=0620,ptmxmode=0666"},
-	{"tmpfs", "/dev/shm", "tmpfs", noSUID | noDev, "mode=1777,size=25%"},
-	{"tmpfs", "/run", "tmpfs", noSUID | noDev, "mode=0755,size=16m"},
-	{"tmpfs", "/tmp", "tmpfs", noSUID | noDev, "mode=1777,size=50%"},
-	{"cgroup2", "/sys/fs/cgroup", "cgroup2", noSUID | noDev | noExec, ""},
+	{"devpts", "/dev/pts", "devpts", noSUID | noExec, "gid=5,mode=0620,ptmxmode=0666", ""},
+	{"tmpfs", "/dev/shm", "tmpfs", noSUID | noDev, "mode=1777,size=25%", ""},
+	{"tmpfs", "/run", "tmpfs", noSUID | noDev, "mode=0755,size=16m", ""},
+	{"tmpfs", "/tmp", "tmpfs", noSUID | noDev, "mode=1777,size=50%", ""},
+	// nsdelegate (Linux 4.13): who gets a control group by way of a cgroup namespace
+	// can neither lift its limits nor move processes out of it. memory_recursiveprot
+	// (5.7): memory that a group is promised is promised to the groups in it.
+	{"cgroup2", "/sys/fs/cgroup", "cgroup2", noSUID | noDev | noExec, "", "nsdelegate,memory_recursiveprot"},
 }
 
 // mountAll mounts a table below root, making mount points that are missing. A
@@ -56,10 +61,21 @@ func mountAll(root string, table []mount) error {
 		if err := os.MkdirAll(target, 0o755); err != nil {
 			return fmt.Errorf("make mount point of %s: %w", m, err)
 		}
-		err := unix.Mount(m.source, target, m.fstype, m.flags, m.data)
+		err := m.at(target)
 		if err != nil && !errors.Is(err, unix.EBUSY) {
 			return fmt.Errorf("mount %s: %w", m, err)
 		}
 	}
 	return nil
+}
+
+// at mounts with the wished options, or without where the kernel does not know them.
+func (m mount) at(target string) error {
+	if m.wished != "" {
+		err := unix.Mount(m.source, target, m.fstype, m.flags, m.wished)
+		if !errors.Is(err, unix.EINVAL) {
+			return err
+		}
+	}
+	return unix.Mount(m.source, target, m.fstype, m.flags, m.data)
 }

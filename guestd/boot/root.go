@@ -58,9 +58,9 @@ func disks() (image, scratch string, err error) {
 func layRoot(image, scratch string) error {
 	const lower, upper = "/image", "/scratch"
 	table := []mount{
-		{image, lower, "ext4", unix.MS_RDONLY, ""},
+		{image, lower, "ext4", unix.MS_RDONLY, "", ""},
 		// What is deleted in the guest is given back to the host.
-		{scratch, upper, "ext4", unix.MS_NOATIME, "discard"},
+		{scratch, upper, "ext4", unix.MS_NOATIME, "discard", ""},
 	}
 	if err := mountAll("/", table); err != nil {
 		return err
@@ -73,7 +73,7 @@ func layRoot(image, scratch string) error {
 	// Without redirect_dir a rename of a directory of the image fails with
 	// EXDEV, which package managers do not expect.
 	overlay := mount{"overlay", newRoot, "overlay", 0,
-		"lowerdir=" + lower + ",upperdir=" + upper + "/upper,workdir=" + upper + "/work,redirect_dir=on"}
+		"lowerdir=" + lower + ",upperdir=" + upper + "/upper,workdir=" + upper + "/work,redirect_dir=on", ""}
 	if err := mountAll("/", []mount{overlay}); err != nil {
 		return err
 	}
