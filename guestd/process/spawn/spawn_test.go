@@ -117,7 +117,9 @@ func TestPrivileges(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("changing the user needs root; try: sudo go test ./guestd/process/spawn")
 	}
-	before, err := os.ReadFile("/proc/self/status")
+	// Of a thread that is not a launcher's; /proc/self would be the first thread,
+	// which another test's launcher may have got.
+	before, err := os.ReadFile("/proc/thread-self/status")
 	require.NoError(t, err)
 	l := newLauncher(t)
 	status := func(u *User, root bool) map[string]string {
@@ -143,7 +145,7 @@ func TestPrivileges(t *testing.T) {
 	require.Equal(t, fmt.Sprintf("%016x", keep), root["CapBnd"])
 	require.Equal(t, fmt.Sprintf("%016x", keep), root["CapEff"])
 
-	after, err := os.ReadFile("/proc/self/status")
+	after, err := os.ReadFile("/proc/thread-self/status")
 	require.NoError(t, err)
 	for _, key := range []string{"CapBnd", "CapEff", "NoNewPrivs", "Uid"} {
 		require.Equal(t, fields(string(before))[key], fields(string(after))[key], key)
