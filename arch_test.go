@@ -37,6 +37,7 @@ var rules = []rule{
 	{"host/qemu", []string{"host/qemu", "host/vm", "host/vhostvsock", "images/kernel"}, "a backend knows its contract and its device"},
 	{"host/guest", []string{"proto", "version", "host/vsock"}, "the client of guestd knows nothing of who boots it"},
 	{"host/socket", nil, "a way to talk knows nothing of what is said"},
+	{"host/admin", []string{"host/socket", "proto"}, "the server's own socket knows nothing of environments"},
 	{"host/supervisor", []string{"host/vm", "host/guest", "host/egress", "host/disk", "host/socket", "host/vsock", "proto", "version"}, "the owner of a machine knows no backend and no image"},
 	{"host/environment", []string{"host/environment", "host/supervisor", "host/guest", "host/image", "host/disk", "proto"}, "the life of an environment never learns which backend runs it"},
 	{"host/tools", []string{"host/environment"}, "tools are plain functions on environments"},

@@ -13,6 +13,7 @@ package hostv1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -72,7 +73,7 @@ type AdminStatusResponse struct {
 	Version string `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
 	// Process id of the server.
 	Pid int32 `protobuf:"varint,3,opt,name=pid,proto3" json:"pid,omitempty"`
-	// Address of its MCP endpoint.
+	// Address of its MCP endpoint. Empty before it listens.
 	McpUrl string `protobuf:"bytes,4,opt,name=mcp_url,json=mcpUrl,proto3" json:"mcp_url,omitempty"`
 	// When it started.
 	StartedAt *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
@@ -80,8 +81,24 @@ type AdminStatusResponse struct {
 	Environments uint32 `protobuf:"varint,6,opt,name=environments,proto3" json:"environments,omitempty"`
 	// Most environments at once.
 	MaxEnvironments uint32 `protobuf:"varint,7,opt,name=max_environments,json=maxEnvironments,proto3" json:"max_environments,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// All environments, failed ones included, by state.
+	EnvironmentsByState []*EnvironmentCount `protobuf:"bytes,8,rep,name=environments_by_state,json=environmentsByState,proto3" json:"environments_by_state,omitempty"`
+	// An environment could be created now, but for the maximum. The same as
+	// /readyz.
+	Ready bool `protobuf:"varint,9,opt,name=ready,proto3" json:"ready,omitempty"`
+	// Why it is not ready, with the remedies.
+	NotReady []string `protobuf:"bytes,10,rep,name=not_ready,json=notReady,proto3" json:"not_ready,omitempty"`
+	// What an environment gets when its maker asks for nothing else, and the most
+	// that may be asked for.
+	Limits *EnvironmentLimits `protobuf:"bytes,11,opt,name=limits,proto3" json:"limits,omitempty"`
+	// How long environments live without a server.
+	OrphanTimeout *durationpb.Duration `protobuf:"bytes,12,opt,name=orphan_timeout,json=orphanTimeout,proto3" json:"orphan_timeout,omitempty"`
+	// Directory of running environments.
+	RunDir string `protobuf:"bytes,13,opt,name=run_dir,json=runDir,proto3" json:"run_dir,omitempty"`
+	// Directory of images, disks and the kernel.
+	DataDir       string `protobuf:"bytes,14,opt,name=data_dir,json=dataDir,proto3" json:"data_dir,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *AdminStatusResponse) Reset() {
@@ -163,12 +180,207 @@ func (x *AdminStatusResponse) GetMaxEnvironments() uint32 {
 	return 0
 }
 
+func (x *AdminStatusResponse) GetEnvironmentsByState() []*EnvironmentCount {
+	if x != nil {
+		return x.EnvironmentsByState
+	}
+	return nil
+}
+
+func (x *AdminStatusResponse) GetReady() bool {
+	if x != nil {
+		return x.Ready
+	}
+	return false
+}
+
+func (x *AdminStatusResponse) GetNotReady() []string {
+	if x != nil {
+		return x.NotReady
+	}
+	return nil
+}
+
+func (x *AdminStatusResponse) GetLimits() *EnvironmentLimits {
+	if x != nil {
+		return x.Limits
+	}
+	return nil
+}
+
+func (x *AdminStatusResponse) GetOrphanTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.OrphanTimeout
+	}
+	return nil
+}
+
+func (x *AdminStatusResponse) GetRunDir() string {
+	if x != nil {
+		return x.RunDir
+	}
+	return ""
+}
+
+func (x *AdminStatusResponse) GetDataDir() string {
+	if x != nil {
+		return x.DataDir
+	}
+	return ""
+}
+
+// EnvironmentCount is how many environments are in one state.
+type EnvironmentCount struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Such as "running".
+	State string `protobuf:"bytes,1,opt,name=state,proto3" json:"state,omitempty"`
+	// How many.
+	Count         uint32 `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EnvironmentCount) Reset() {
+	*x = EnvironmentCount{}
+	mi := &file_waggle_host_v1_admin_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EnvironmentCount) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EnvironmentCount) ProtoMessage() {}
+
+func (x *EnvironmentCount) ProtoReflect() protoreflect.Message {
+	mi := &file_waggle_host_v1_admin_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EnvironmentCount.ProtoReflect.Descriptor instead.
+func (*EnvironmentCount) Descriptor() ([]byte, []int) {
+	return file_waggle_host_v1_admin_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *EnvironmentCount) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *EnvironmentCount) GetCount() uint32 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+// EnvironmentLimits bound an environment and what runs in it.
+type EnvironmentLimits struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Virtual CPUs.
+	Cpus uint32 `protobuf:"varint,1,opt,name=cpus,proto3" json:"cpus,omitempty"`
+	// Memory in MiB.
+	MemoryMib uint32 `protobuf:"varint,2,opt,name=memory_mib,json=memoryMib,proto3" json:"memory_mib,omitempty"`
+	// Size of the writable disk in MiB.
+	DiskMib uint32 `protobuf:"varint,3,opt,name=disk_mib,json=diskMib,proto3" json:"disk_mib,omitempty"`
+	// Time without activity after which it ends.
+	IdleTimeout *durationpb.Duration `protobuf:"bytes,4,opt,name=idle_timeout,json=idleTimeout,proto3" json:"idle_timeout,omitempty"`
+	// Timeout of code when the caller names none.
+	ExecTimeout *durationpb.Duration `protobuf:"bytes,5,opt,name=exec_timeout,json=execTimeout,proto3" json:"exec_timeout,omitempty"`
+	// Longest timeout of code.
+	MaxExecTimeout *durationpb.Duration `protobuf:"bytes,6,opt,name=max_exec_timeout,json=maxExecTimeout,proto3" json:"max_exec_timeout,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *EnvironmentLimits) Reset() {
+	*x = EnvironmentLimits{}
+	mi := &file_waggle_host_v1_admin_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EnvironmentLimits) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EnvironmentLimits) ProtoMessage() {}
+
+func (x *EnvironmentLimits) ProtoReflect() protoreflect.Message {
+	mi := &file_waggle_host_v1_admin_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EnvironmentLimits.ProtoReflect.Descriptor instead.
+func (*EnvironmentLimits) Descriptor() ([]byte, []int) {
+	return file_waggle_host_v1_admin_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *EnvironmentLimits) GetCpus() uint32 {
+	if x != nil {
+		return x.Cpus
+	}
+	return 0
+}
+
+func (x *EnvironmentLimits) GetMemoryMib() uint32 {
+	if x != nil {
+		return x.MemoryMib
+	}
+	return 0
+}
+
+func (x *EnvironmentLimits) GetDiskMib() uint32 {
+	if x != nil {
+		return x.DiskMib
+	}
+	return 0
+}
+
+func (x *EnvironmentLimits) GetIdleTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.IdleTimeout
+	}
+	return nil
+}
+
+func (x *EnvironmentLimits) GetExecTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.ExecTimeout
+	}
+	return nil
+}
+
+func (x *EnvironmentLimits) GetMaxExecTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.MaxExecTimeout
+	}
+	return nil
+}
+
 var File_waggle_host_v1_admin_proto protoreflect.FileDescriptor
 
 const file_waggle_host_v1_admin_proto_rawDesc = "" +
 	"\n" +
-	"\x1awaggle/host/v1/admin.proto\x12\x0ewaggle.host.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x14\n" +
-	"\x12AdminStatusRequest\"\x85\x02\n" +
+	"\x1awaggle/host/v1/admin.proto\x12\x0ewaggle.host.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x14\n" +
+	"\x12AdminStatusRequest\"\xbf\x04\n" +
 	"\x13AdminStatusResponse\x12\x1f\n" +
 	"\vapi_version\x18\x01 \x01(\rR\n" +
 	"apiVersion\x12\x18\n" +
@@ -178,7 +390,26 @@ const file_waggle_host_v1_admin_proto_rawDesc = "" +
 	"\n" +
 	"started_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\tstartedAt\x12\"\n" +
 	"\fenvironments\x18\x06 \x01(\rR\fenvironments\x12)\n" +
-	"\x10max_environments\x18\a \x01(\rR\x0fmaxEnvironments2Z\n" +
+	"\x10max_environments\x18\a \x01(\rR\x0fmaxEnvironments\x12T\n" +
+	"\x15environments_by_state\x18\b \x03(\v2 .waggle.host.v1.EnvironmentCountR\x13environmentsByState\x12\x14\n" +
+	"\x05ready\x18\t \x01(\bR\x05ready\x12\x1b\n" +
+	"\tnot_ready\x18\n" +
+	" \x03(\tR\bnotReady\x129\n" +
+	"\x06limits\x18\v \x01(\v2!.waggle.host.v1.EnvironmentLimitsR\x06limits\x12@\n" +
+	"\x0eorphan_timeout\x18\f \x01(\v2\x19.google.protobuf.DurationR\rorphanTimeout\x12\x17\n" +
+	"\arun_dir\x18\r \x01(\tR\x06runDir\x12\x19\n" +
+	"\bdata_dir\x18\x0e \x01(\tR\adataDir\">\n" +
+	"\x10EnvironmentCount\x12\x14\n" +
+	"\x05state\x18\x01 \x01(\tR\x05state\x12\x14\n" +
+	"\x05count\x18\x02 \x01(\rR\x05count\"\xa2\x02\n" +
+	"\x11EnvironmentLimits\x12\x12\n" +
+	"\x04cpus\x18\x01 \x01(\rR\x04cpus\x12\x1d\n" +
+	"\n" +
+	"memory_mib\x18\x02 \x01(\rR\tmemoryMib\x12\x19\n" +
+	"\bdisk_mib\x18\x03 \x01(\rR\adiskMib\x12<\n" +
+	"\fidle_timeout\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\vidleTimeout\x12<\n" +
+	"\fexec_timeout\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\vexecTimeout\x12C\n" +
+	"\x10max_exec_timeout\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x0emaxExecTimeout2Z\n" +
 	"\x05Admin\x12Q\n" +
 	"\x06Status\x12\".waggle.host.v1.AdminStatusRequest\x1a#.waggle.host.v1.AdminStatusResponseB<Z:github.com/stacklok/waggle/proto/gen/waggle/host/v1;hostv1b\x06proto3"
 
@@ -194,21 +425,30 @@ func file_waggle_host_v1_admin_proto_rawDescGZIP() []byte {
 	return file_waggle_host_v1_admin_proto_rawDescData
 }
 
-var file_waggle_host_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_waggle_host_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
 var file_waggle_host_v1_admin_proto_goTypes = []any{
 	(*AdminStatusRequest)(nil),    // 0: waggle.host.v1.AdminStatusRequest
 	(*AdminStatusResponse)(nil),   // 1: waggle.host.v1.AdminStatusResponse
-	(*timestamppb.Timestamp)(nil), // 2: google.protobuf.Timestamp
+	(*EnvironmentCount)(nil),      // 2: waggle.host.v1.EnvironmentCount
+	(*EnvironmentLimits)(nil),     // 3: waggle.host.v1.EnvironmentLimits
+	(*timestamppb.Timestamp)(nil), // 4: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 5: google.protobuf.Duration
 }
 var file_waggle_host_v1_admin_proto_depIdxs = []int32{
-	2, // 0: waggle.host.v1.AdminStatusResponse.started_at:type_name -> google.protobuf.Timestamp
-	0, // 1: waggle.host.v1.Admin.Status:input_type -> waggle.host.v1.AdminStatusRequest
-	1, // 2: waggle.host.v1.Admin.Status:output_type -> waggle.host.v1.AdminStatusResponse
-	2, // [2:3] is the sub-list for method output_type
-	1, // [1:2] is the sub-list for method input_type
-	1, // [1:1] is the sub-list for extension type_name
-	1, // [1:1] is the sub-list for extension extendee
-	0, // [0:1] is the sub-list for field type_name
+	4, // 0: waggle.host.v1.AdminStatusResponse.started_at:type_name -> google.protobuf.Timestamp
+	2, // 1: waggle.host.v1.AdminStatusResponse.environments_by_state:type_name -> waggle.host.v1.EnvironmentCount
+	3, // 2: waggle.host.v1.AdminStatusResponse.limits:type_name -> waggle.host.v1.EnvironmentLimits
+	5, // 3: waggle.host.v1.AdminStatusResponse.orphan_timeout:type_name -> google.protobuf.Duration
+	5, // 4: waggle.host.v1.EnvironmentLimits.idle_timeout:type_name -> google.protobuf.Duration
+	5, // 5: waggle.host.v1.EnvironmentLimits.exec_timeout:type_name -> google.protobuf.Duration
+	5, // 6: waggle.host.v1.EnvironmentLimits.max_exec_timeout:type_name -> google.protobuf.Duration
+	0, // 7: waggle.host.v1.Admin.Status:input_type -> waggle.host.v1.AdminStatusRequest
+	1, // 8: waggle.host.v1.Admin.Status:output_type -> waggle.host.v1.AdminStatusResponse
+	8, // [8:9] is the sub-list for method output_type
+	7, // [7:8] is the sub-list for method input_type
+	7, // [7:7] is the sub-list for extension type_name
+	7, // [7:7] is the sub-list for extension extendee
+	0, // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_waggle_host_v1_admin_proto_init() }
@@ -222,7 +462,7 @@ func file_waggle_host_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_waggle_host_v1_admin_proto_rawDesc), len(file_waggle_host_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   2,
+			NumMessages:   4,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -43,7 +43,8 @@ const (
 
 // AdminClient is a client for the waggle.host.v1.Admin service.
 type AdminClient interface {
-	// Status describes the server.
+	// Status describes the server. It answers from the moment that the server
+	// holds its run directory until its last call has ended.
 	Status(context.Context, *connect.Request[v1.AdminStatusRequest]) (*connect.Response[v1.AdminStatusResponse], error)
 }
 
@@ -79,7 +80,8 @@ func (c *adminClient) Status(ctx context.Context, req *connect.Request[v1.AdminS
 
 // AdminHandler is an implementation of the waggle.host.v1.Admin service.
 type AdminHandler interface {
-	// Status describes the server.
+	// Status describes the server. It answers from the moment that the server
+	// holds its run directory until its last call has ended.
 	Status(context.Context, *connect.Request[v1.AdminStatusRequest]) (*connect.Response[v1.AdminStatusResponse], error)
 }
 
