@@ -32,8 +32,8 @@ type machine struct {
 	network *egress.Network
 	client  *guest.Client
 	console *console
-	scratch bool // the scratch disk is ours to remove
-	serves  bool // guestd is configured and can be asked to shut down
+	scratch func() error // gives the scratch disk up; nil without one
+	serves  bool         // guestd is configured and can be asked to shut down
 }
 
 // release gives back what is left when the VMM has ended.
@@ -86,12 +86,14 @@ func (s *supervisor) bootSteps(bootCtx context.Context, m *machine, still *watch
 		return err
 	}
 	if s.spec.ScratchPath != "" {
-		if err := s.step("scratch disk", func() error {
-			return s.cfg.Disks.Scratch(bootCtx, s.spec.ScratchPath, s.spec.DiskMiB)
+		if err := s.step("scratch disk", func() (err error) {
+			m.scratch, err = holdScratch(bootCtx, s.spec.ScratchPath, func() error {
+				return s.cfg.Disks.Scratch(bootCtx, s.spec.ScratchPath, s.spec.DiskMiB)
+			})
+			return err
 		}); err != nil {
 			return err
 		}
-		m.scratch = true
 	}
 	ready := newReady()
 	defer ready.close()

@@ -84,7 +84,7 @@ func RemoveDead(dir string) error {
 			}
 		}
 		if path := record.Spec.ScratchPath; path != "" {
-			if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			if err := removeScratch(path); err != nil {
 				return fmt.Errorf("remove environment %s: %w", id, err)
 			}
 		}

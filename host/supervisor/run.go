@@ -212,8 +212,8 @@ func (s *supervisor) finish(m *machine, end ending) error {
 		last.ConsoleTail = m.console.tail(4 << 10)
 	}
 	m.release(s.log)
-	if s.spec.ScratchPath != "" && m.scratch {
-		if err := os.Remove(s.spec.ScratchPath); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if m.scratch != nil {
+		if err := m.scratch(); err != nil {
 			s.log.Error("scratch disk not removed", slog.Any("error", err))
 		}
 	}

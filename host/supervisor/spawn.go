@@ -54,7 +54,7 @@ func Spawn(ctx context.Context, o SpawnOptions) (*Client, error) {
 	if err := socket.CheckPath(filepath.Join(dir, controlSocket)); err != nil {
 		return nil, fmt.Errorf("start environment: %w", err)
 	}
-	if err := claim(dir, o.Spec); err != nil {
+	if err := claim(ctx, dir, o.Spec); err != nil {
 		return nil, fmt.Errorf("start environment %s: %w", o.Spec.ID, err)
 	}
 	err := spawn(ctx, o, dir)
@@ -71,12 +71,17 @@ func Spawn(ctx context.Context, o SpawnOptions) (*Client, error) {
 
 // claim makes the machine's directory with a record in it, in one step: whoever
 // finds the directory can tell whose it is and whether that one still lives.
-func claim(dir string, spec Spec) error {
+func claim(ctx context.Context, dir string, spec Spec) error {
 	record, err := newRecord(spec)
 	if err != nil {
 		return err
 	}
-	temp, err := os.MkdirTemp(filepath.Dir(dir), ".new-")
+	unlock, err := lockDir(ctx, filepath.Dir(dir), false) // keeps SweepClaims away
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	temp, err := os.MkdirTemp(filepath.Dir(dir), claimPrefix)
 	if err != nil {
 		return err
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/stacklok/waggle/host/disk"
 	"github.com/stacklok/waggle/host/egress"
 	"github.com/stacklok/waggle/host/supervisor"
 	hostv1 "github.com/stacklok/waggle/proto/gen/waggle/host/v1"
@@ -43,9 +44,13 @@ func supervise() {
 	report := supervisor.OpenReport()
 	spec, err := supervisor.ReadSpec(os.Stdin)
 	if err == nil {
-		err = supervisor.Run(context.Background(), supervisor.Config{
-			Dir: os.Args[len(os.Args)-1], Backend: newBackend(), Listening: report.Listening,
-		}, spec)
+		cfg := supervisor.Config{Dir: os.Args[len(os.Args)-1], Backend: newBackend(), Listening: report.Listening}
+		if spec.ScratchPath != "" {
+			cfg.Disks, err = disk.Open(spec.RootDisk+".disks", disk.Limits{})
+		}
+		if err == nil {
+			err = supervisor.Run(context.Background(), cfg, spec)
+		}
 	}
 	if err != nil {
 		report.Failed(err)
