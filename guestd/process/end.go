@@ -37,11 +37,14 @@ func (x *execution) supervise() {
 	defer stop()
 	select {
 	case <-x.child.Done():
+		x.spool.Unpace()
 	case <-timeout:
 		exited.TimedOut = true
+		x.spool.Unpace() // or its last words would wait for a reader
 		x.endAll()
 	case <-x.end:
 		exited.Cancelled = true
+		x.spool.Unpace()
 		x.endAll()
 	}
 	x.awaitMain()

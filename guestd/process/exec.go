@@ -72,7 +72,7 @@ func newExecution(s *Service, start *guestv1.Start, digest [sha256.Size]byte, se
 	if start.GetKillGrace() != nil {
 		grace = start.GetKillGrace().AsDuration()
 	}
-	return &execution{
+	x := &execution{
 		service: s,
 		id:      start.GetExecId(),
 		serial:  serial,
@@ -85,6 +85,10 @@ func newExecution(s *Service, start *guestv1.Start, digest [sha256.Size]byte, se
 		grace:   grace,
 		sent:    make(map[unix.Signal]bool),
 	}
+	if start.GetOutputPolicy() == guestv1.OutputPolicy_OUTPUT_POLICY_WAIT {
+		x.spool.Pace()
+	}
+	return x
 }
 
 // digestOf identifies a command: all of start but the place to read from.

@@ -40,6 +40,7 @@ func (p *pump) run() {
 	flushed := false
 	for {
 		n, err := p.file.Read(buf)
+		p.out.Await(p.to, uint64(n))
 		p.out.Write(p.to, buf[:n])
 		switch {
 		case err == nil:
@@ -80,7 +81,8 @@ func (p *pump) takeRest(buf []byte) {
 	})
 }
 
-// flushNow returns when the pump has spooled what was there; it goes on then.
+// flushNow returns when the pump has spooled what was there; it goes on then. The
+// spool must not be paced any more.
 func (p *pump) flushNow() {
 	_ = p.file.SetReadDeadline(time.Unix(1, 0))
 	select {

@@ -137,6 +137,9 @@ func checkHow(s *guestv1.Start) error {
 	if guestv1.DetachPolicy_name[int32(s.GetOnDetach())] == "" {
 		return invalid("on_detach", "%d is unknown", s.GetOnDetach())
 	}
+	if guestv1.OutputPolicy_name[int32(s.GetOutputPolicy())] == "" {
+		return invalid("output_policy", "%d is unknown", s.GetOutputPolicy())
+	}
 	if s.GetOutputLimitBytes() > maxOutput {
 		return invalid("output_limit_bytes", "must be at most %d", maxOutput)
 	}

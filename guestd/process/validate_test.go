@@ -67,6 +67,7 @@ func TestCheckStart(t *testing.T) {
 		},
 		"stdin_mode":         {func(s *guestv1.Start) { s.StdinMode = 9 }},
 		"on_detach":          {func(s *guestv1.Start) { s.OnDetach = -1 }},
+		"output_policy":      {func(s *guestv1.Start) { s.OutputPolicy = 2 }},
 		"output_limit_bytes": {func(s *guestv1.Start) { s.OutputLimitBytes = maxOutput + 1 }},
 		"pty.term":           {func(s *guestv1.Start) { s.Pty = &guestv1.Pty{Term: strings.Repeat("a", maxTerm+1)} }},
 		"pty.size": {

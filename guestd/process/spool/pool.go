@@ -54,7 +54,10 @@ func NewPool(dir string, max int64, free func() bool) (*Pool, error) {
 // New returns an empty spool that keeps at most limit bytes of each stream. The
 // caller calls Remove. Files appear with the first byte of their stream.
 func (p *Pool) New(limit uint64) *Spool {
-	s := &Spool{pool: p, changed: make(chan struct{})}
+	s := &Spool{
+		pool: p, changed: make(chan struct{}),
+		readers: make(map[*Reader]struct{}), moved: make(chan struct{}),
+	}
 	base := filepath.Join(p.dir, strconv.FormatUint(p.serial.Add(1), 10))
 	for i := range s.streams {
 		st := &s.streams[i]

@@ -37,16 +37,23 @@ type Reader struct {
 	files   [2]*os.File
 	buf     []byte
 	end     *Totals // once known: where this reader ends
+	// read is how far the pieces go that the caller is done with. Guarded by the
+	// spool's mu.
+	read [2]uint64
 }
 
 // Reader returns a reader that begins at the given offsets. The caller calls
 // Close.
 func (s *Spool) Reader(stdout, stderr uint64) *Reader {
-	return &Reader{spool: s, cursor: [2]uint64{stdout, stderr}}
+	r := &Reader{spool: s, cursor: [2]uint64{stdout, stderr}}
+	r.read = r.cursor
+	s.enter(r)
+	return r
 }
 
-// Close closes the reader's files.
+// Close closes the reader's files. Writers no longer wait for it.
 func (r *Reader) Close() {
+	r.spool.leave(r)
 	for _, f := range r.files {
 		if f != nil {
 			_ = f.Close() // only read
@@ -106,6 +113,8 @@ func (r *Reader) plan() (plan, <-chan struct{}, error) {
 	s := r.spool
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	r.read = r.cursor
+	s.wakeWriters()
 	if s.ended && r.end == nil {
 		t := s.totals()
 		r.end = &t

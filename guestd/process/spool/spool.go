@@ -54,6 +54,13 @@ type Spool struct {
 	// waits for that.
 	changed chan struct{}
 	waiting bool
+
+	// A paced spool has its writers wait for its readers: see Await. moved is
+	// closed and replaced when one of them has moved and a writer is held.
+	paced   bool
+	readers map[*Reader]struct{}
+	moved   chan struct{}
+	held    bool
 }
 
 // Write appends a piece. It keeps nothing of b. It cannot fail: what cannot be

@@ -125,6 +125,58 @@ func (DetachPolicy) EnumDescriptor() ([]byte, []int) {
 	return file_waggle_guest_v1_process_proto_rawDescGZIP(), []int{1}
 }
 
+// OutputPolicy says what becomes of output that nobody has read yet when there
+// is more than output_limit_bytes of it.
+type OutputPolicy int32
+
+const (
+	// The middle is dropped and counted; the exec never waits for a reader.
+	OutputPolicy_OUTPUT_POLICY_UNSPECIFIED OutputPolicy = 0
+	// The exec waits for its followers, as it would for the reader of a pipe, so
+	// that each of them gets every byte from where it began to follow. An exec
+	// without followers waits for nobody, and neither does one that is being ended.
+	OutputPolicy_OUTPUT_POLICY_WAIT OutputPolicy = 1
+)
+
+// Enum value maps for OutputPolicy.
+var (
+	OutputPolicy_name = map[int32]string{
+		0: "OUTPUT_POLICY_UNSPECIFIED",
+		1: "OUTPUT_POLICY_WAIT",
+	}
+	OutputPolicy_value = map[string]int32{
+		"OUTPUT_POLICY_UNSPECIFIED": 0,
+		"OUTPUT_POLICY_WAIT":        1,
+	}
+)
+
+func (x OutputPolicy) Enum() *OutputPolicy {
+	p := new(OutputPolicy)
+	*p = x
+	return p
+}
+
+func (x OutputPolicy) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (OutputPolicy) Descriptor() protoreflect.EnumDescriptor {
+	return file_waggle_guest_v1_process_proto_enumTypes[2].Descriptor()
+}
+
+func (OutputPolicy) Type() protoreflect.EnumType {
+	return &file_waggle_guest_v1_process_proto_enumTypes[2]
+}
+
+func (x OutputPolicy) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use OutputPolicy.Descriptor instead.
+func (OutputPolicy) EnumDescriptor() ([]byte, []int) {
+	return file_waggle_guest_v1_process_proto_rawDescGZIP(), []int{2}
+}
+
 // SpawnFailureKind is what a caller can act on.
 type SpawnFailureKind int32
 
@@ -183,11 +235,11 @@ func (x SpawnFailureKind) String() string {
 }
 
 func (SpawnFailureKind) Descriptor() protoreflect.EnumDescriptor {
-	return file_waggle_guest_v1_process_proto_enumTypes[2].Descriptor()
+	return file_waggle_guest_v1_process_proto_enumTypes[3].Descriptor()
 }
 
 func (SpawnFailureKind) Type() protoreflect.EnumType {
-	return &file_waggle_guest_v1_process_proto_enumTypes[2]
+	return &file_waggle_guest_v1_process_proto_enumTypes[3]
 }
 
 func (x SpawnFailureKind) Number() protoreflect.EnumNumber {
@@ -196,7 +248,7 @@ func (x SpawnFailureKind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use SpawnFailureKind.Descriptor instead.
 func (SpawnFailureKind) EnumDescriptor() ([]byte, []int) {
-	return file_waggle_guest_v1_process_proto_rawDescGZIP(), []int{2}
+	return file_waggle_guest_v1_process_proto_rawDescGZIP(), []int{3}
 }
 
 // ProcessRunRequest is one message from the client.
@@ -395,7 +447,9 @@ type Start struct {
 	// dropped and counted. Zero: 64 MiB. At most 1 GiB.
 	OutputLimitBytes uint64 `protobuf:"varint,14,opt,name=output_limit_bytes,json=outputLimitBytes,proto3" json:"output_limit_bytes,omitempty"`
 	// Where in the output the stream begins when the exec exists already.
-	Cursor        *Cursor `protobuf:"bytes,15,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	Cursor *Cursor `protobuf:"bytes,15,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	// What happens when the followers read more slowly than the exec writes.
+	OutputPolicy  OutputPolicy `protobuf:"varint,16,opt,name=output_policy,json=outputPolicy,proto3,enum=waggle.guest.v1.OutputPolicy" json:"output_policy,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -544,6 +598,13 @@ func (x *Start) GetCursor() *Cursor {
 		return x.Cursor
 	}
 	return nil
+}
+
+func (x *Start) GetOutputPolicy() OutputPolicy {
+	if x != nil {
+		return x.OutputPolicy
+	}
+	return OutputPolicy_OUTPUT_POLICY_UNSPECIFIED
 }
 
 type isStart_Command interface {
@@ -1886,7 +1947,7 @@ const file_waggle_guest_v1_process_proto_rawDesc = "" +
 	"closeStdin\x127\n" +
 	"\x06resize\x18\x05 \x01(\v2\x1d.waggle.guest.v1.TerminalSizeH\x00R\x06resize\x125\n" +
 	"\x06signal\x18\x06 \x01(\v2\x1b.waggle.guest.v1.SendSignalH\x00R\x06signalB\t\n" +
-	"\amessage\"\xac\x05\n" +
+	"\amessage\"\xf0\x05\n" +
 	"\x05Start\x12\x17\n" +
 	"\aexec_id\x18\x01 \x01(\tR\x06execId\x12+\n" +
 	"\x04argv\x18\x02 \x01(\v2\x15.waggle.guest.v1.ArgvH\x00R\x04argv\x12\x16\n" +
@@ -1905,7 +1966,8 @@ const file_waggle_guest_v1_process_proto_rawDesc = "" +
 	"\ton_detach\x18\f \x01(\x0e2\x1d.waggle.guest.v1.DetachPolicyR\bonDetach\x12#\n" +
 	"\rkeep_children\x18\r \x01(\bR\fkeepChildren\x12,\n" +
 	"\x12output_limit_bytes\x18\x0e \x01(\x04R\x10outputLimitBytes\x12/\n" +
-	"\x06cursor\x18\x0f \x01(\v2\x17.waggle.guest.v1.CursorR\x06cursor\x1a6\n" +
+	"\x06cursor\x18\x0f \x01(\v2\x17.waggle.guest.v1.CursorR\x06cursor\x12B\n" +
+	"\routput_policy\x18\x10 \x01(\x0e2\x1d.waggle.guest.v1.OutputPolicyR\foutputPolicy\x1a6\n" +
 	"\bEnvEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\t\n" +
@@ -2000,7 +2062,10 @@ const file_waggle_guest_v1_process_proto_rawDesc = "" +
 	"\x0fSTDIN_MODE_PIPE\x10\x01*M\n" +
 	"\fDetachPolicy\x12\x1d\n" +
 	"\x19DETACH_POLICY_UNSPECIFIED\x10\x00\x12\x1e\n" +
-	"\x1aDETACH_POLICY_KEEP_RUNNING\x10\x01*\xad\x02\n" +
+	"\x1aDETACH_POLICY_KEEP_RUNNING\x10\x01*E\n" +
+	"\fOutputPolicy\x12\x1d\n" +
+	"\x19OUTPUT_POLICY_UNSPECIFIED\x10\x00\x12\x16\n" +
+	"\x12OUTPUT_POLICY_WAIT\x10\x01*\xad\x02\n" +
 	"\x10SpawnFailureKind\x12\"\n" +
 	"\x1eSPAWN_FAILURE_KIND_UNSPECIFIED\x10\x00\x12 \n" +
 	"\x1cSPAWN_FAILURE_KIND_NOT_FOUND\x10\x01\x12!\n" +
@@ -2028,79 +2093,81 @@ func file_waggle_guest_v1_process_proto_rawDescGZIP() []byte {
 	return file_waggle_guest_v1_process_proto_rawDescData
 }
 
-var file_waggle_guest_v1_process_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_waggle_guest_v1_process_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
 var file_waggle_guest_v1_process_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_waggle_guest_v1_process_proto_goTypes = []any{
 	(StdinMode)(0),                // 0: waggle.guest.v1.StdinMode
 	(DetachPolicy)(0),             // 1: waggle.guest.v1.DetachPolicy
-	(SpawnFailureKind)(0),         // 2: waggle.guest.v1.SpawnFailureKind
-	(*ProcessRunRequest)(nil),     // 3: waggle.guest.v1.ProcessRunRequest
-	(*Start)(nil),                 // 4: waggle.guest.v1.Start
-	(*Argv)(nil),                  // 5: waggle.guest.v1.Argv
-	(*Pty)(nil),                   // 6: waggle.guest.v1.Pty
-	(*TerminalSize)(nil),          // 7: waggle.guest.v1.TerminalSize
-	(*Attach)(nil),                // 8: waggle.guest.v1.Attach
-	(*Cursor)(nil),                // 9: waggle.guest.v1.Cursor
-	(*CloseStdin)(nil),            // 10: waggle.guest.v1.CloseStdin
-	(*SendSignal)(nil),            // 11: waggle.guest.v1.SendSignal
-	(*ProcessRunResponse)(nil),    // 12: waggle.guest.v1.ProcessRunResponse
-	(*Started)(nil),               // 13: waggle.guest.v1.Started
-	(*Output)(nil),                // 14: waggle.guest.v1.Output
-	(*Exited)(nil),                // 15: waggle.guest.v1.Exited
-	(*SpawnFailure)(nil),          // 16: waggle.guest.v1.SpawnFailure
-	(*ExecInfo)(nil),              // 17: waggle.guest.v1.ExecInfo
-	(*ProcessGetRequest)(nil),     // 18: waggle.guest.v1.ProcessGetRequest
-	(*ProcessGetResponse)(nil),    // 19: waggle.guest.v1.ProcessGetResponse
-	(*ProcessListRequest)(nil),    // 20: waggle.guest.v1.ProcessListRequest
-	(*ProcessListResponse)(nil),   // 21: waggle.guest.v1.ProcessListResponse
-	(*ProcessSignalRequest)(nil),  // 22: waggle.guest.v1.ProcessSignalRequest
-	(*ProcessSignalResponse)(nil), // 23: waggle.guest.v1.ProcessSignalResponse
-	nil,                           // 24: waggle.guest.v1.Start.EnvEntry
-	(*durationpb.Duration)(nil),   // 25: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 26: google.protobuf.Timestamp
+	(OutputPolicy)(0),             // 2: waggle.guest.v1.OutputPolicy
+	(SpawnFailureKind)(0),         // 3: waggle.guest.v1.SpawnFailureKind
+	(*ProcessRunRequest)(nil),     // 4: waggle.guest.v1.ProcessRunRequest
+	(*Start)(nil),                 // 5: waggle.guest.v1.Start
+	(*Argv)(nil),                  // 6: waggle.guest.v1.Argv
+	(*Pty)(nil),                   // 7: waggle.guest.v1.Pty
+	(*TerminalSize)(nil),          // 8: waggle.guest.v1.TerminalSize
+	(*Attach)(nil),                // 9: waggle.guest.v1.Attach
+	(*Cursor)(nil),                // 10: waggle.guest.v1.Cursor
+	(*CloseStdin)(nil),            // 11: waggle.guest.v1.CloseStdin
+	(*SendSignal)(nil),            // 12: waggle.guest.v1.SendSignal
+	(*ProcessRunResponse)(nil),    // 13: waggle.guest.v1.ProcessRunResponse
+	(*Started)(nil),               // 14: waggle.guest.v1.Started
+	(*Output)(nil),                // 15: waggle.guest.v1.Output
+	(*Exited)(nil),                // 16: waggle.guest.v1.Exited
+	(*SpawnFailure)(nil),          // 17: waggle.guest.v1.SpawnFailure
+	(*ExecInfo)(nil),              // 18: waggle.guest.v1.ExecInfo
+	(*ProcessGetRequest)(nil),     // 19: waggle.guest.v1.ProcessGetRequest
+	(*ProcessGetResponse)(nil),    // 20: waggle.guest.v1.ProcessGetResponse
+	(*ProcessListRequest)(nil),    // 21: waggle.guest.v1.ProcessListRequest
+	(*ProcessListResponse)(nil),   // 22: waggle.guest.v1.ProcessListResponse
+	(*ProcessSignalRequest)(nil),  // 23: waggle.guest.v1.ProcessSignalRequest
+	(*ProcessSignalResponse)(nil), // 24: waggle.guest.v1.ProcessSignalResponse
+	nil,                           // 25: waggle.guest.v1.Start.EnvEntry
+	(*durationpb.Duration)(nil),   // 26: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 27: google.protobuf.Timestamp
 }
 var file_waggle_guest_v1_process_proto_depIdxs = []int32{
-	4,  // 0: waggle.guest.v1.ProcessRunRequest.start:type_name -> waggle.guest.v1.Start
-	8,  // 1: waggle.guest.v1.ProcessRunRequest.attach:type_name -> waggle.guest.v1.Attach
-	10, // 2: waggle.guest.v1.ProcessRunRequest.close_stdin:type_name -> waggle.guest.v1.CloseStdin
-	7,  // 3: waggle.guest.v1.ProcessRunRequest.resize:type_name -> waggle.guest.v1.TerminalSize
-	11, // 4: waggle.guest.v1.ProcessRunRequest.signal:type_name -> waggle.guest.v1.SendSignal
-	5,  // 5: waggle.guest.v1.Start.argv:type_name -> waggle.guest.v1.Argv
-	24, // 6: waggle.guest.v1.Start.env:type_name -> waggle.guest.v1.Start.EnvEntry
+	5,  // 0: waggle.guest.v1.ProcessRunRequest.start:type_name -> waggle.guest.v1.Start
+	9,  // 1: waggle.guest.v1.ProcessRunRequest.attach:type_name -> waggle.guest.v1.Attach
+	11, // 2: waggle.guest.v1.ProcessRunRequest.close_stdin:type_name -> waggle.guest.v1.CloseStdin
+	8,  // 3: waggle.guest.v1.ProcessRunRequest.resize:type_name -> waggle.guest.v1.TerminalSize
+	12, // 4: waggle.guest.v1.ProcessRunRequest.signal:type_name -> waggle.guest.v1.SendSignal
+	6,  // 5: waggle.guest.v1.Start.argv:type_name -> waggle.guest.v1.Argv
+	25, // 6: waggle.guest.v1.Start.env:type_name -> waggle.guest.v1.Start.EnvEntry
 	0,  // 7: waggle.guest.v1.Start.stdin_mode:type_name -> waggle.guest.v1.StdinMode
-	6,  // 8: waggle.guest.v1.Start.pty:type_name -> waggle.guest.v1.Pty
-	25, // 9: waggle.guest.v1.Start.timeout:type_name -> google.protobuf.Duration
-	25, // 10: waggle.guest.v1.Start.kill_grace:type_name -> google.protobuf.Duration
+	7,  // 8: waggle.guest.v1.Start.pty:type_name -> waggle.guest.v1.Pty
+	26, // 9: waggle.guest.v1.Start.timeout:type_name -> google.protobuf.Duration
+	26, // 10: waggle.guest.v1.Start.kill_grace:type_name -> google.protobuf.Duration
 	1,  // 11: waggle.guest.v1.Start.on_detach:type_name -> waggle.guest.v1.DetachPolicy
-	9,  // 12: waggle.guest.v1.Start.cursor:type_name -> waggle.guest.v1.Cursor
-	7,  // 13: waggle.guest.v1.Pty.size:type_name -> waggle.guest.v1.TerminalSize
-	9,  // 14: waggle.guest.v1.Attach.cursor:type_name -> waggle.guest.v1.Cursor
-	13, // 15: waggle.guest.v1.ProcessRunResponse.started:type_name -> waggle.guest.v1.Started
-	14, // 16: waggle.guest.v1.ProcessRunResponse.stdout:type_name -> waggle.guest.v1.Output
-	14, // 17: waggle.guest.v1.ProcessRunResponse.stderr:type_name -> waggle.guest.v1.Output
-	15, // 18: waggle.guest.v1.ProcessRunResponse.exited:type_name -> waggle.guest.v1.Exited
-	26, // 19: waggle.guest.v1.Started.started_at:type_name -> google.protobuf.Timestamp
-	16, // 20: waggle.guest.v1.Exited.spawn_failure:type_name -> waggle.guest.v1.SpawnFailure
-	25, // 21: waggle.guest.v1.Exited.cpu_time:type_name -> google.protobuf.Duration
-	25, // 22: waggle.guest.v1.Exited.duration:type_name -> google.protobuf.Duration
-	2,  // 23: waggle.guest.v1.SpawnFailure.kind:type_name -> waggle.guest.v1.SpawnFailureKind
-	26, // 24: waggle.guest.v1.ExecInfo.started_at:type_name -> google.protobuf.Timestamp
-	15, // 25: waggle.guest.v1.ExecInfo.exited:type_name -> waggle.guest.v1.Exited
-	17, // 26: waggle.guest.v1.ProcessGetResponse.exec:type_name -> waggle.guest.v1.ExecInfo
-	17, // 27: waggle.guest.v1.ProcessListResponse.execs:type_name -> waggle.guest.v1.ExecInfo
-	3,  // 28: waggle.guest.v1.Process.Run:input_type -> waggle.guest.v1.ProcessRunRequest
-	18, // 29: waggle.guest.v1.Process.Get:input_type -> waggle.guest.v1.ProcessGetRequest
-	20, // 30: waggle.guest.v1.Process.List:input_type -> waggle.guest.v1.ProcessListRequest
-	22, // 31: waggle.guest.v1.Process.Signal:input_type -> waggle.guest.v1.ProcessSignalRequest
-	12, // 32: waggle.guest.v1.Process.Run:output_type -> waggle.guest.v1.ProcessRunResponse
-	19, // 33: waggle.guest.v1.Process.Get:output_type -> waggle.guest.v1.ProcessGetResponse
-	21, // 34: waggle.guest.v1.Process.List:output_type -> waggle.guest.v1.ProcessListResponse
-	23, // 35: waggle.guest.v1.Process.Signal:output_type -> waggle.guest.v1.ProcessSignalResponse
-	32, // [32:36] is the sub-list for method output_type
-	28, // [28:32] is the sub-list for method input_type
-	28, // [28:28] is the sub-list for extension type_name
-	28, // [28:28] is the sub-list for extension extendee
-	0,  // [0:28] is the sub-list for field type_name
+	10, // 12: waggle.guest.v1.Start.cursor:type_name -> waggle.guest.v1.Cursor
+	2,  // 13: waggle.guest.v1.Start.output_policy:type_name -> waggle.guest.v1.OutputPolicy
+	8,  // 14: waggle.guest.v1.Pty.size:type_name -> waggle.guest.v1.TerminalSize
+	10, // 15: waggle.guest.v1.Attach.cursor:type_name -> waggle.guest.v1.Cursor
+	14, // 16: waggle.guest.v1.ProcessRunResponse.started:type_name -> waggle.guest.v1.Started
+	15, // 17: waggle.guest.v1.ProcessRunResponse.stdout:type_name -> waggle.guest.v1.Output
+	15, // 18: waggle.guest.v1.ProcessRunResponse.stderr:type_name -> waggle.guest.v1.Output
+	16, // 19: waggle.guest.v1.ProcessRunResponse.exited:type_name -> waggle.guest.v1.Exited
+	27, // 20: waggle.guest.v1.Started.started_at:type_name -> google.protobuf.Timestamp
+	17, // 21: waggle.guest.v1.Exited.spawn_failure:type_name -> waggle.guest.v1.SpawnFailure
+	26, // 22: waggle.guest.v1.Exited.cpu_time:type_name -> google.protobuf.Duration
+	26, // 23: waggle.guest.v1.Exited.duration:type_name -> google.protobuf.Duration
+	3,  // 24: waggle.guest.v1.SpawnFailure.kind:type_name -> waggle.guest.v1.SpawnFailureKind
+	27, // 25: waggle.guest.v1.ExecInfo.started_at:type_name -> google.protobuf.Timestamp
+	16, // 26: waggle.guest.v1.ExecInfo.exited:type_name -> waggle.guest.v1.Exited
+	18, // 27: waggle.guest.v1.ProcessGetResponse.exec:type_name -> waggle.guest.v1.ExecInfo
+	18, // 28: waggle.guest.v1.ProcessListResponse.execs:type_name -> waggle.guest.v1.ExecInfo
+	4,  // 29: waggle.guest.v1.Process.Run:input_type -> waggle.guest.v1.ProcessRunRequest
+	19, // 30: waggle.guest.v1.Process.Get:input_type -> waggle.guest.v1.ProcessGetRequest
+	21, // 31: waggle.guest.v1.Process.List:input_type -> waggle.guest.v1.ProcessListRequest
+	23, // 32: waggle.guest.v1.Process.Signal:input_type -> waggle.guest.v1.ProcessSignalRequest
+	13, // 33: waggle.guest.v1.Process.Run:output_type -> waggle.guest.v1.ProcessRunResponse
+	20, // 34: waggle.guest.v1.Process.Get:output_type -> waggle.guest.v1.ProcessGetResponse
+	22, // 35: waggle.guest.v1.Process.List:output_type -> waggle.guest.v1.ProcessListResponse
+	24, // 36: waggle.guest.v1.Process.Signal:output_type -> waggle.guest.v1.ProcessSignalResponse
+	33, // [33:37] is the sub-list for method output_type
+	29, // [29:33] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_waggle_guest_v1_process_proto_init() }
@@ -2136,7 +2203,7 @@ func file_waggle_guest_v1_process_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_waggle_guest_v1_process_proto_rawDesc), len(file_waggle_guest_v1_process_proto_rawDesc)),
-			NumEnums:      3,
+			NumEnums:      4,
 			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   1,
