@@ -24,20 +24,28 @@ const (
 	reattachPause = 100 * time.Millisecond
 )
 
-// errInputLost ends an exec with input whose stream broke: how much of the input
+// ErrInputLost ends an exec with input whose stream broke: how much of the input
 // arrived is not known, so it cannot be continued without losing or repeating some.
-var errInputLost = errors.New("the stream broke while the command had an input; run it again")
+var ErrInputLost = errors.New("the stream broke while the command had an input")
 
-// Exec is one command to run. Writers are called from one goroutine, never
+// Exec is one command to run or to follow: exactly one of Start and Attach is
+// set, and Run changes neither. Writers are called from one goroutine, never
 // concurrently, also when both are the same.
 type Exec struct {
-	// Start describes the command; exec_id and command are required. Exec does
-	// not change it.
+	// Start describes the command; exec_id and command are required.
 	Start *guestv1.Start
-	// Stdin is copied to the command, which needs STDIN_MODE_PIPE. It is read
-	// by a goroutine that ends with Run unless it is blocked in Read: then with
-	// that Read.
+	// Attach names a command that runs or is still kept, and the place in its
+	// output to begin at.
+	Attach *guestv1.Attach
+	// Stdin is copied to the command, which needs STDIN_MODE_PIPE or a terminal;
+	// its end of file closes the command's input. Any other error of it ends
+	// Run with that error, and leaves the command's input open. It is read by a
+	// goroutine that ends with Run unless it is blocked in Read: then with that
+	// Read.
 	Stdin io.Reader
+	// Resize carries new sizes of the command's terminal. May be nil; Run does
+	// not wait for it to be closed.
+	Resize <-chan *guestv1.TerminalSize
 	// Stdout and Stderr take the output. Nil discards. An error of theirs
 	// ends Run, and the exec by its detach policy.
 	Stdout, Stderr io.Writer
@@ -51,7 +59,12 @@ type Exec struct {
 // policy. A command that could not be started is no error: Exited then has a
 // SpawnFailure.
 func (c *Client) Run(ctx context.Context, e Exec) (*guestv1.Exited, error) {
-	f := &follower{exec: e, cursor: &guestv1.Cursor{}}
+	if (e.Start == nil) == (e.Attach == nil) {
+		return nil, errors.New("run command: give either Start or Attach")
+	}
+	f := &follower{exec: e, cursor: &guestv1.Cursor{
+		StdoutOffset: e.Attach.GetCursor().GetStdoutOffset(), StderrOffset: e.Attach.GetCursor().GetStderrOffset(),
+	}}
 	pause := reattachPause
 	for lost := 0; ; lost++ {
 		before := f.progress
@@ -69,7 +82,7 @@ func (c *Client) Run(ctx context.Context, e Exec) (*guestv1.Exited, error) {
 			return nil, fmt.Errorf("run command: %w", err)
 		}
 		if e.Stdin != nil {
-			return nil, fmt.Errorf("run command: %w (%w)", errInputLost, err)
+			return nil, fmt.Errorf("run command: %w: %w", ErrInputLost, err)
 		}
 		select {
 		case <-time.After(pause):
@@ -82,8 +95,8 @@ func (c *Client) Run(ctx context.Context, e Exec) (*guestv1.Exited, error) {
 
 // broken tells a lost stream from an answer of guestd.
 func broken(err error) bool {
-	var write *writeError
-	if errors.As(err, &write) {
+	var local *localError
+	if errors.As(err, &local) {
 		return false
 	}
 	var ce *connect.Error
@@ -97,11 +110,11 @@ func broken(err error) bool {
 // not mend it.
 var errBadStream = errors.New("guest broke the exec stream")
 
-// writeError is a failure of the caller's writer.
-type writeError struct{ err error }
+// localError is a failure of the caller's reader or writer.
+type localError struct{ err error }
 
-func (w *writeError) Error() string { return w.err.Error() }
-func (w *writeError) Unwrap() error { return w.err }
+func (l *localError) Error() string { return l.err.Error() }
+func (l *localError) Unwrap() error { return l.err }
 
 // follower is an exec across the streams that follow it.
 type follower struct {
@@ -113,20 +126,24 @@ type follower struct {
 
 // follow opens one stream and reads it to its end.
 func (f *follower) follow(ctx context.Context, c *Client) (*guestv1.Exited, error) {
-	streamCtx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	streamCtx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	stream := c.process.Run(streamCtx)
 	defer func() { _ = stream.CloseResponse() }()
+	in := &input{stream: stream}
 	// A failed Send hides the server's answer, which Receive has.
-	sendErr := stream.Send(f.first())
-	if f.exec.Stdin != nil && sendErr == nil {
-		go feed(stream, f.exec.Stdin)
-	} else {
+	if in.send(f.first()) != nil || f.exec.Stdin == nil && f.exec.Resize == nil {
 		_ = stream.CloseRequest()
+	} else {
+		in.start(streamCtx, f.exec, cancel)
 	}
 	for {
 		msg, err := stream.Receive()
 		if err != nil {
+			var local *localError
+			if cause := context.Cause(streamCtx); errors.As(cause, &local) {
+				return nil, cause
+			}
 			if errors.Is(err, io.EOF) {
 				return nil, io.ErrUnexpectedEOF // no exited: the stream was cut
 			}
@@ -142,9 +159,13 @@ func (f *follower) follow(ctx context.Context, c *Client) (*guestv1.Exited, erro
 // first is the request that opens a stream: the start until it is known to have
 // arrived. Sending it twice is safe, because a start is get-or-create.
 func (f *follower) first() *guestv1.ProcessRunRequest {
-	if f.started {
+	id := f.exec.Start.GetExecId()
+	if f.exec.Attach != nil {
+		id = f.exec.Attach.GetExecId()
+	}
+	if f.started || f.exec.Attach != nil {
 		return &guestv1.ProcessRunRequest{Message: &guestv1.ProcessRunRequest_Attach{
-			Attach: &guestv1.Attach{ExecId: f.exec.Start.GetExecId(), Cursor: f.cursor},
+			Attach: &guestv1.Attach{ExecId: id, Cursor: f.cursor},
 		}}
 	}
 	return &guestv1.ProcessRunRequest{Message: &guestv1.ProcessRunRequest_Start{Start: f.exec.Start}}
@@ -193,28 +214,7 @@ func (f *follower) write(w io.Writer, at *uint64, out *guestv1.Output) error {
 		return nil
 	}
 	if _, err := w.Write(data); err != nil {
-		return &writeError{fmt.Errorf("write output: %w", err)}
+		return &localError{fmt.Errorf("write output: %w", err)}
 	}
 	return nil
-}
-
-// feed copies the input to the command and closes it. A failure is seen by the
-// receiver of the same stream.
-func feed(stream *connect.BidiStreamForClient[guestv1.ProcessRunRequest, guestv1.ProcessRunResponse], in io.Reader) {
-	defer func() { _ = stream.CloseRequest() }()
-	buf := make([]byte, stdinChunk)
-	for {
-		n, err := in.Read(buf)
-		if n > 0 {
-			msg := &guestv1.ProcessRunRequest{Message: &guestv1.ProcessRunRequest_Stdin{Stdin: buf[:n]}}
-			if stream.Send(msg) != nil {
-				return
-			}
-		}
-		if err != nil {
-			end := &guestv1.ProcessRunRequest{Message: &guestv1.ProcessRunRequest_CloseStdin{CloseStdin: &guestv1.CloseStdin{}}}
-			_ = stream.Send(end)
-			return
-		}
-	}
 }
