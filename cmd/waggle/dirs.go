@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"golang.org/x/sys/unix"
 )
 
 // dataFlags say where images, disks and the kernel are kept.
@@ -24,6 +26,22 @@ func (f dataFlags) dataDir() (string, error) {
 		return "", fmt.Errorf("find the data directory: %w; set WAGGLE_DATA_DIR", err)
 	}
 	return abs, nil
+}
+
+// ownDataDir returns the directory, which then exists and can be written.
+func (f dataFlags) ownDataDir() (string, error) {
+	const remedy = "set WAGGLE_DATA_DIR to a directory of yours"
+	dir, err := f.dataDir()
+	if err != nil {
+		return "", err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", fmt.Errorf("make the data directory: %w; %s", err, remedy)
+	}
+	if err := unix.Access(dir, unix.W_OK|unix.X_OK); err != nil {
+		return "", fmt.Errorf("the data directory %s cannot be written: %w; %s", dir, err, remedy)
+	}
+	return dir, nil
 }
 
 // defaultDataDir follows the XDG base directory specification but for root,

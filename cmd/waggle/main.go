@@ -17,6 +17,7 @@ import (
 type cli struct {
 	Serve     serveCmd     `cmd:"" help:"Serve MCP."`
 	Run       runCmd       `cmd:"" help:"Run a command in a machine of its own, without a server."`
+	Status    statusCmd    `cmd:"" help:"Say how the server is."`
 	Ps        psCmd        `cmd:"" help:"List environments."`
 	Exec      execCmd      `cmd:"" help:"Run a command in an environment."`
 	Logs      logsCmd      `cmd:"" help:"Print the console of an environment."`

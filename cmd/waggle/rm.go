@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/stacklok/waggle/host/supervisor"
@@ -17,8 +18,9 @@ const rmGrace = 5 * time.Second
 // rmCmd ends environments and removes what is left of dead ones. It needs no
 // server.
 type rmCmd struct {
+	dataFlags
 	runDirFlags
-	All bool     `help:"Remove all environments."`
+	All bool     `help:"Remove all environments, and what killed processes left in the run and data directories."`
 	ID  []string `arg:"" optional:"" help:"Environments, or the beginnings of their ids."`
 }
 
@@ -36,7 +38,28 @@ func (c *rmCmd) Run(ctx context.Context) error {
 		}
 		fmt.Println(l.ID)
 	}
+	if c.All {
+		errs = append(errs, c.sweep(ctx))
+	}
 	return errors.Join(errs...)
+}
+
+// sweep removes what belongs to no environment any more. It says so apart from
+// the ids.
+func (c *rmCmd) sweep(ctx context.Context) error {
+	run, err := c.runDir()
+	if err != nil {
+		return err
+	}
+	data, err := c.dataDir()
+	if err != nil {
+		return err
+	}
+	s, err := sweep(ctx, run, data, 0)
+	if text := s.String(); text != "" {
+		fmt.Fprintln(os.Stderr, "removed as well: "+text)
+	}
+	return err
 }
 
 func (c *rmCmd) targets() ([]supervisor.Listed, error) {

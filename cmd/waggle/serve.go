@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -11,6 +12,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/stacklok/waggle/host/admin"
 	"github.com/stacklok/waggle/host/edge"
 	"github.com/stacklok/waggle/host/environment"
 	"github.com/stacklok/waggle/host/supervisor"
@@ -18,8 +20,13 @@ import (
 	"github.com/stacklok/waggle/version"
 )
 
-// shutdownGrace is the time that calls in flight get after Ctrl-C.
-const shutdownGrace = 10 * time.Second
+const (
+	// shutdownGrace is the time that calls in flight get after SIGTERM or
+	// Ctrl-C: code may run as long by default.
+	shutdownGrace = 30 * time.Second
+	// adminFarewell is the same for the admin socket.
+	adminFarewell = time.Second
+)
 
 // serveCmd is the MCP server. Environments do not depend on it: it may end, or
 // die, and be started again at any time.
@@ -45,9 +52,24 @@ func (c *serveCmd) Run(ctx context.Context) error {
 	return c.run(ctx, os.Stdout, log)
 }
 
-func (c *serveCmd) run(ctx context.Context, out io.Writer, log *slog.Logger) error {
+// run makes this process the run directory's server and serves. The lock comes
+// before everything else: a second server must not touch what the first one has.
+func (c *serveCmd) run(ctx context.Context, out io.Writer, log *slog.Logger) (err error) {
 	if c.OrphanTimeout <= 0 {
 		return fmt.Errorf("orphan timeout is %s: give a time above zero, after which environments without a server end", c.OrphanTimeout)
+	}
+	runDir, err := c.runDir()
+	if err != nil {
+		return err
+	}
+	lock, err := admin.Acquire(ctx, runDir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, lock.Close()) }()
+	dataDir, err := c.dataDir()
+	if err != nil {
+		return err
 	}
 	holder := fmt.Sprintf("serve %d", os.Getpid())
 	launcher, err := c.launcher(holder)
@@ -64,38 +86,66 @@ func (c *serveCmd) run(ctx context.Context, out io.Writer, log *slog.Logger) err
 		return err
 	}
 	defer manager.Close()
-	front, err := newEdge(manager, c.MaxExecTimeout, log)
+	s := newServing(c, manager, lock, launcher.Backend, runDir, dataDir)
+	api, err := lock.Serve(s.status, log)
 	if err != nil {
 		return err
 	}
-	// The port comes before the machines: a second server on the same port
-	// must fail before it takes over what the first one holds.
+	defer api.Close(adminFarewell)
+	return c.serve(ctx, s, out, log)
+}
+
+// serve takes over what an earlier server left, and then takes calls until ctx
+// ends.
+func (c *serveCmd) serve(ctx context.Context, s *serving, out io.Writer, log *slog.Logger) error {
+	front, err := newEdge(s, c.MaxExecTimeout, log)
+	if err != nil {
+		return err
+	}
 	ln, err := edge.Listen(ctx, c.ListenAddr)
 	if err != nil {
 		front.Close()
 		return err
 	}
-	if err := adopt(ctx, out, launcher.RunDir, manager, log); err != nil {
+	removed, err := sweep(ctx, s.runDir, s.dataDir, keepDead)
+	if err != nil {
+		log.Warn("not all that killed processes left could be removed", "error", err)
+	}
+	if text := removed.String(); text != "" {
+		log.Info("removed what killed processes left", "what", text)
+	}
+	if err := adopt(ctx, out, s.runDir, s.manager, log); err != nil {
 		front.Close()
 		return closing(err, ln)
 	}
-	fmt.Fprintf(out, "Waggle %s serves MCP at http://%s/mcp\n", version.String(), ln.Addr())
+	url := fmt.Sprintf("http://%s/mcp", ln.Addr())
+	log.Info("serving", "version", version.String(), "url", url, "pid", os.Getpid(), "run_dir", s.runDir, "data_dir", s.dataDir)
+	for _, why := range s.unready() {
+		log.Warn("environments cannot be made yet", "reason", why)
+	}
+	s.listening(url)
+	fmt.Fprintf(out, "Waggle %s serves MCP at %s\n", version.String(), url)
+	stop := context.AfterFunc(ctx, func() {
+		s.ending()
+		log.Info("ending: calls in flight may finish; another signal cuts them", "grace", shutdownGrace)
+	})
+	defer stop()
 	err = front.Serve(ctx, ln, shutdownGrace)
-	manager.Close()
-	if n := len(manager.List()); n > 0 {
+	s.manager.Close()
+	if n := s.living(); n > 0 {
 		fmt.Fprintf(out, "Environments that live on: %d, for %s at most without a server. Start `waggle serve` again to take them over, "+
 			"or end them with `waggle rm --all`.\n", n, c.OrphanTimeout)
 	}
 	return err
 }
 
-func newEdge(manager *environment.Manager, longestExec time.Duration, log *slog.Logger) (*edge.Edge, error) {
-	mcp, err := tools.New(tools.Config{Manager: manager, Notify: edge.Notify, Version: version.String(), Logger: log})
+func newEdge(s *serving, longestExec time.Duration, log *slog.Logger) (*edge.Edge, error) {
+	mcp, err := tools.New(tools.Config{Manager: s.manager, Notify: edge.Notify, Version: version.String(), Logger: log})
 	if err != nil {
 		return nil, err
 	}
 	return edge.New(edge.Config{
-		MCP: mcp, LongestCall: max(longestExec, environment.InstallTimeout()), Logger: log,
+		MCP: mcp, Ready: s.ready, LongestCall: max(longestExec, environment.InstallTimeout()), Logger: log,
 	})
 }
 
@@ -124,7 +174,7 @@ func adopt(ctx context.Context, out io.Writer, runDir string, manager *environme
 			n, manager.Max())
 	}
 	if dead > 0 {
-		fmt.Fprintf(out, "Environments that ended without being cleaned up: %d. `waggle rm --all` removes what is left.\n", dead)
+		fmt.Fprintf(out, "Environments that ended without being cleaned up: %d. `waggle logs` says why, `waggle rm --all` removes what is left.\n", dead)
 	}
 	return nil
 }

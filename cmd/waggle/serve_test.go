@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -41,24 +42,39 @@ func serveCommand(t *testing.T, args ...string) *serveCmd {
 	return &c.Serve
 }
 
-func TestServe(t *testing.T) {
-	t.Parallel()
-	c := serveCommand(t, "--listen-addr", "127.0.0.1:0")
-	require.Equal(t, 10, c.MaxEnvironments)
-	require.Equal(t, 30*time.Second, c.DefaultExecTimeout)
-	require.Equal(t, 5*time.Minute, c.MaxExecTimeout)
-	ctx, stop := context.WithCancel(t.Context())
-	defer stop()
+// startServe returns the URL of a server in this process, when it takes calls,
+// and what ends it.
+func startServe(t *testing.T, c *serveCmd) (url string, stop func() error) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
 	r, w := io.Pipe()
 	done := make(chan error, 1)
 	go func() {
 		done <- c.run(ctx, w, slog.New(slog.DiscardHandler))
 		_ = w.Close()
 	}()
+	stop = sync.OnceValue(func() error {
+		cancel()
+		return <-done
+	})
+	t.Cleanup(func() { _ = stop() })
 	line, err := bufio.NewReader(r).ReadString('\n')
-	require.NoError(t, err)
+	if err != nil {
+		t.Fatalf("the server ended: %v", stop())
+	}
 	_, url, found := strings.Cut(strings.TrimSpace(line), "serves MCP at ")
 	require.True(t, found, line)
+	go func() { _, _ = io.Copy(io.Discard, r) }()
+	return url, stop
+}
+
+func TestServe(t *testing.T) {
+	t.Parallel()
+	c := serveCommand(t, "--listen-addr", "127.0.0.1:0")
+	require.Equal(t, 10, c.MaxEnvironments)
+	require.Equal(t, 30*time.Second, c.DefaultExecTimeout)
+	require.Equal(t, 5*time.Minute, c.MaxExecTimeout)
+	url, stop := startServe(t, c)
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, strings.NewReader(`{"jsonrpc":"2.0","id":2,"method":"tools/list"}`))
 	require.NoError(t, err)
 	req.Header.Set("Content-Type", "application/json")
@@ -70,8 +86,7 @@ func TestServe(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, resp.Body.Close())
 	require.Contains(t, string(body), "create_environment")
-	stop()
-	require.NoError(t, <-done)
+	require.NoError(t, stop())
 }
 
 func TestServeRefuses(t *testing.T) {

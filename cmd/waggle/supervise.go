@@ -52,11 +52,9 @@ func (c *superviseCmd) run(ctx context.Context, report *supervisor.Report, log *
 	if err != nil {
 		return fmt.Errorf("describe guestd: %w", err)
 	}
-	backend, err := qemu.New(qemu.Config{
-		Binary: s.QEMU, Kernel: s.Kernel, Guestd: s.Guestd, GuestdInfo: info,
-		CacheDir: filepath.Join(s.DataDir, "initramfs"), Accel: qemu.Accel(s.Accel),
-		Logger: log,
-	})
+	cfg := s.config()
+	cfg.GuestdInfo, cfg.Logger = info, log
+	backend, err := qemu.New(cfg)
 	if err != nil {
 		return err
 	}
@@ -68,4 +66,12 @@ func (c *superviseCmd) run(ctx context.Context, report *supervisor.Report, log *
 		Dir: c.Dir, Backend: backend, Accelerator: string(backend.Accel()), Emulated: backend.Accel() == qemu.AccelTCG,
 		Disks: disks, CAFile: s.GuestCA, Listening: report.Listening, Logger: log,
 	}, spec)
+}
+
+// config is the backend's, but for what only a running one needs.
+func (s backendSettings) config() qemu.Config {
+	return qemu.Config{
+		Binary: s.QEMU, Kernel: s.Kernel, Guestd: s.Guestd, Accel: qemu.Accel(s.Accel),
+		CacheDir: filepath.Join(s.DataDir, "initramfs"),
+	}
 }

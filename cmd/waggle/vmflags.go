@@ -97,7 +97,7 @@ type vmFlags struct {
 
 // launcher wires what makes machines. holder owns them while they start.
 func (f *vmFlags) launcher(holder string) (*environment.Launcher, error) {
-	data, err := f.dataDir()
+	data, err := f.ownDataDir()
 	if err != nil {
 		return nil, err
 	}
@@ -122,7 +122,7 @@ func (f *vmFlags) launcher(holder string) (*environment.Launcher, error) {
 		return nil, err
 	}
 	l := &environment.Launcher{
-		Store: store, Disks: disks, Exe: exe, RunDir: run, ScratchDir: filepath.Join(data, "scratch"),
+		Store: store, Disks: disks, Exe: exe, RunDir: run, ScratchDir: scratchDir(data),
 		Images:  map[string]string{"python": f.ImagePython, "node": f.ImageNode, "shell": f.ImageShell},
 		Backend: backend, Holder: holder,
 	}
