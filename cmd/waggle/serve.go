@@ -62,6 +62,9 @@ func (c *serveCmd) run(ctx context.Context, out io.Writer, log *slog.Logger) (er
 	if err != nil {
 		return err
 	}
+	if err := supervisor.CheckRunDir(runDir, environment.NewID()); err != nil {
+		return err
+	}
 	lock, err := admin.Acquire(ctx, runDir)
 	if err != nil {
 		return err

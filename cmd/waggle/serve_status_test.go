@@ -134,6 +134,16 @@ func TestCheckSpace(t *testing.T) {
 	require.NoDirExists(t, missing)
 }
 
+// TestRunDirTooLong: a server says so at once, and not when the first environment
+// is made, whose sockets have longer paths than the server's own.
+func TestRunDirTooLong(t *testing.T) {
+	t.Parallel()
+	c := serveCommand(t, "--listen-addr", "127.0.0.1:0")
+	c.RunDir += strings.Repeat("x", 85-len(c.RunDir))
+	err := c.run(t.Context(), io.Discard, slog.New(slog.DiscardHandler))
+	require.ErrorContains(t, err, "set WAGGLE_RUN_DIR to a directory whose path is 11 bytes shorter")
+}
+
 func TestDataDirIsNoDirectory(t *testing.T) {
 	t.Parallel()
 	c := serveCommand(t, "--listen-addr", "127.0.0.1:0")

@@ -127,7 +127,7 @@ func FindBinary(binary string) (string, error) {
 
 // findKernel returns the kernel image and its modules in load order.
 func findKernel(path string) (image string, modules []string, err error) {
-	const remedy = "prepare one with `go run ./images/kernel -out DIR` (`task deps` does), or set WAGGLE_KERNEL"
+	const remedy = "run `task kernel`, or set WAGGLE_KERNEL"
 	if path == "" {
 		return "", nil, fmt.Errorf("%w given: %s", ErrNoKernel, remedy)
 	}

@@ -22,6 +22,10 @@
 // gone. After a crash or a failed boot vm.json, console.log and supervisor.log
 // stay until RemoveDead.
 //
+// A supervisor that is killed leaves its directory, its scratch disk or both. The
+// sweeps find what nobody holds: locks say who lives, not pids, because several
+// run directories, users and containers may share a directory of disks.
+//
 // # Order of the end
 //
 // The machine first, then its network, then the files, then PHASE_ENDED: whoever

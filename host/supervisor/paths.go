@@ -2,7 +2,11 @@
 
 package supervisor
 
-import "path/filepath"
+import (
+	"path/filepath"
+
+	"github.com/stacklok/waggle/host/socket"
+)
 
 // Names in a machine's directory.
 const (
@@ -12,6 +16,11 @@ const (
 	consoleFile   = "console.log"
 	logFile       = "supervisor.log"
 )
+
+// CheckRunDir says whether the sockets of machine id have room in runDir.
+func CheckRunDir(runDir, id string) error {
+	return socket.CheckPath(filepath.Join(runDir, id, controlSocket))
+}
 
 // ConsolePath is the console log of the machine in dir.
 func ConsolePath(dir string) string { return filepath.Join(dir, consoleFile) }

@@ -16,8 +16,6 @@ import (
 	"slices"
 	"strings"
 	"syscall"
-
-	"github.com/stacklok/waggle/host/socket"
 )
 
 // reportFD is where a spawned supervisor reports; see Report.
@@ -51,7 +49,7 @@ func Spawn(ctx context.Context, o SpawnOptions) (*Client, error) {
 		return nil, fmt.Errorf("start environment: %w", err)
 	}
 	dir := filepath.Join(o.RunDir, o.Spec.ID)
-	if err := socket.CheckPath(filepath.Join(dir, controlSocket)); err != nil {
+	if err := CheckRunDir(o.RunDir, o.Spec.ID); err != nil {
 		return nil, fmt.Errorf("start environment: %w", err)
 	}
 	if err := claim(ctx, dir, o.Spec); err != nil {
