@@ -14,12 +14,30 @@ import (
 type execCmd struct {
 	runDirFlags
 
-	Interactive bool     `short:"i" help:"Give the command this terminal's input."`
+	Interactive bool     `short:"i" help:"Give the command waggle's standard input."`
 	ID          string   `arg:"" help:"The environment, or the beginning of its id."`
-	Command     []string `arg:"" help:"The command and its arguments, after --."`
+	Command     []string `arg:"" passthrough:"" help:"The command and its arguments."`
 }
 
-// Run passes on the exit code of the command. Ctrl-C ends the command.
+// Help implements kong.HelpProvider.
+func (execCmd) Help() string {
+	return `The command runs as the user sandbox in its home directory. Its output comes as it
+is written, none of it is dropped, and waggle ends with its exit code.
+
+    waggle exec env-ab ps aux
+    waggle exec env-ab -- sh -c 'cd /tmp && ls'
+    tar c . | waggle exec -i env-ab tar x
+
+` + exitHelp
+}
+
+// exitHelp says what waggle adds to the exit codes of a command.
+const exitHelp = `Ctrl-C goes to the command; one that has not ended 10 s later is ended.
+
+Exit codes: the command's; 128 and the number of the signal that ended it; 127 when it
+was not found, 126 when it could not be started, 125 when waggle failed.`
+
+// Run passes on the exit code of the command. A signal goes to the command.
 func (c *execCmd) Run(ctx context.Context) error {
 	machine, err := c.attach(c.ID)
 	if err != nil {
@@ -29,7 +47,7 @@ func (c *execCmd) Run(ctx context.Context) error {
 	if err := machine.WaitRunning(ctx, "", nil); err != nil { // it may still boot
 		return err
 	}
-	return execute(ctx, machine.Guest(), c.Command, c.Interactive)
+	return execute(ctx, context.WithoutCancel(ctx), machine.Guest(), argv(c.Command), c.Interactive)
 }
 
 // attach finds a living environment by the beginning of its id.

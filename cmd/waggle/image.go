@@ -12,7 +12,7 @@ import (
 // imageCmd groups the commands on the local image store.
 type imageCmd struct {
 	Import imageImportCmd `cmd:"" help:"Make an image of a root file system (a tar)."`
-	Bake   imageBakeCmd   `cmd:"" help:"Append guestd to an image."`
+	Bake   imageBakeCmd   `cmd:"" help:"Append guestd, the agent of the guest, to an image."`
 	Ls     imageLsCmd     `cmd:"" help:"List the images of the local store."`
 	Rm     imageRmCmd     `cmd:"" help:"Remove an image from the local store."`
 }

@@ -23,6 +23,18 @@ type imageBakeCmd struct {
 	AuthFile  string `help:"Registry credentials, in place of the usual files." placeholder:"FILE"`
 }
 
+// Help implements kong.HelpProvider.
+func (imageBakeCmd) Help() string {
+	return `Any image runs without this: its machine then uses the guestd of this waggle. A baked
+image brings its own, as long as both speak a protocol version in common.
+
+    waggle image bake mine/tools                      # in place
+    waggle image bake docker://docker.io/library/python:3.13-slim mine/python
+    WAGGLE_IMAGE_PYTHON=mine/python waggle serve
+
+References: a name in the store, docker://, oci:DIR, oci-archive:FILE, docker-archive:FILE.`
+}
+
 // Run prints the digest of the result.
 func (c *imageBakeCmd) Run(ctx context.Context) error {
 	store, err := c.openStore()

@@ -24,6 +24,15 @@ type imageImportCmd struct {
 	Workdir string   `help:"Working directory of the image."`
 }
 
+// Help implements kong.HelpProvider.
+func (imageImportCmd) Help() string {
+	return `The tar becomes the only layer of an OCI image in the local store.
+
+    waggle image import --env LANG=C.UTF-8 root.tar mine/tools
+    docker export my-container | waggle image import - mine/tools
+    waggle run mine/tools ls /`
+}
+
 // Run prints the digest of the image.
 func (c *imageImportCmd) Run(ctx context.Context) error {
 	store, err := c.openStore()

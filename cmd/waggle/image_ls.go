@@ -20,6 +20,14 @@ type imageLsCmd struct {
 	JSON bool `help:"Print JSON."`
 }
 
+// Help implements kong.HelpProvider.
+func (imageLsCmd) Help() string {
+	return `GUESTD is the version of the agent that was baked in, if any.
+
+    waggle image ls
+    waggle image ls --json | jq -r '.[].ref'`
+}
+
 // Run prints one line for each image.
 func (c *imageLsCmd) Run() error {
 	store, err := c.openStore()

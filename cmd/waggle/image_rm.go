@@ -13,6 +13,13 @@ type imageRmCmd struct {
 	Refs []string `arg:"" help:"Names as image ls shows them."`
 }
 
+// Help implements kong.HelpProvider.
+func (imageRmCmd) Help() string {
+	return `What only these images had is removed too. Machines that run keep their disk.
+
+    waggle image rm mine/tools mine/python`
+}
+
 // Run removes them in order and stops at the first that fails.
 func (c *imageRmCmd) Run(ctx context.Context) error {
 	store, err := c.openStore()

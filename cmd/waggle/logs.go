@@ -23,6 +23,15 @@ type logsCmd struct {
 	ID         string `arg:"" help:"The environment, or the beginning of its id."`
 }
 
+// Help implements kong.HelpProvider.
+func (logsCmd) Help() string {
+	return `What the kernel and guestd say goes to the console; it is kept while the directory of
+the environment exists, also after a crash, and shortened in the middle when it grows long.
+
+    waggle logs env-ab
+    waggle logs --supervisor env-ab   # the host's side: each step of the boot, and the end`
+}
+
 // Run prints the log. A terminal gets it without control characters, because the
 // guest wrote it.
 func (c *logsCmd) Run() error {

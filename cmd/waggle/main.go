@@ -4,10 +4,8 @@ package main
 
 import (
 	"context"
-	"errors"
 	"os"
-	"os/signal"
-	"syscall"
+	"strings"
 
 	"github.com/alecthomas/kong"
 )
@@ -29,30 +27,26 @@ type cli struct {
 }
 
 func main() {
-	// The first signal ends what runs, in order; a second one kills waggle.
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop)
+	ctx, stop := untilSignal(context.Background())
+	defer stop()
 	var c cli
 	parsed := kong.Parse(&c,
 		kong.Name("waggle"),
 		kong.Description("Isolated coding environments for AI agents: each one a microVM booted from an OCI image."),
-		kong.UsageOnError(),
+		kong.ShortUsageOnError(),
 		kong.BindTo(ctx, (*context.Context)(nil)),
+		kong.Exit(func(code int) { // kong's own, before a command runs
+			if code != 0 {
+				code = usageCode(os.Args[1:])
+			}
+			os.Exit(code)
+		}),
 	)
 	err := parsed.Run()
-	var code exitError
-	switch {
-	case errors.As(err, &code):
-		if err.Error() != code.Error() { // the clean-up failed too
-			parsed.Errorf("%s", err)
-		}
-		os.Exit(int(code))
-	case err != nil && ctx.Err() != nil:
-		os.Exit(exitInterrupt)
-	}
-	// An error of a command is not one of its usage.
-	if err != nil {
+	name, _, _ := strings.Cut(parsed.Command(), " ")
+	code, show := exitCode(ctx, name, err)
+	if show {
 		parsed.Errorf("%s", err)
-		os.Exit(1)
 	}
+	os.Exit(code)
 }

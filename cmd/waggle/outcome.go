@@ -4,21 +4,21 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"io"
 	"os"
 
-	"github.com/stacklok/waggle/host/environment"
-	"github.com/stacklok/waggle/host/guest"
 	guestv1 "github.com/stacklok/waggle/proto/gen/waggle/guest/v1"
 )
 
-// Exit codes of a shell for what is no exit of the command.
+// Exit codes, as shells and container engines have them.
 const (
-	exitSignal     = 128 // plus the number of the signal
-	exitNotFound   = 127
-	exitNotStarted = 126
-	exitInterrupt  = 130
+	exitFailure    = 1   // waggle failed
+	exitUsage      = 2   // waggle was not understood
+	exitRunFailure = 125 // as both, where lower codes are those of a command
+	exitNotStarted = 126 // the command was found and could not be started
+	exitNotFound   = 127 // the command was not found
+	exitSignal     = 128 // plus the number of the signal that ended the command
 )
 
 // exitError is the exit code of a command in the guest, which waggle passes on
@@ -27,28 +27,37 @@ type exitError int
 
 func (e exitError) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
 
-// execute runs a command in a guest with this process's streams, and returns nil
-// or an exitError when it has ended. The end of ctx ends the command.
-func execute(ctx context.Context, g *guest.Client, argv []string, interactive bool) error {
-	start := &guestv1.Start{
-		ExecId:  "cli-" + environment.NewID(),
-		Command: &guestv1.Start_Argv{Argv: &guestv1.Argv{Args: argv}},
+// exitCode is waggle's for a command line whose first word is name. show says
+// whether err has something to tell.
+func exitCode(ctx context.Context, name string, err error) (code int, show bool) {
+	var command exitError
+	sig, signalled := signalOf(ctx)
+	switch {
+	case err == nil:
+		return 0, false
+	case errors.As(err, &command):
+		return int(command), err.Error() != command.Error() // the clean-up failed too
+	case signalled:
+		return exitSignal + int(sig), false
+	case passesOn(name):
+		return exitRunFailure, true
 	}
-	var stdin io.Reader
-	if interactive {
-		start.StdinMode, stdin = guestv1.StdinMode_STDIN_MODE_PIPE, os.Stdin
-	}
-	exited, err := g.Run(ctx, guest.Exec{Start: start, Stdin: stdin, Stdout: os.Stdout, Stderr: os.Stderr})
-	if err != nil {
-		return err
-	}
-	return outcome(exited, argv[0])
+	return exitFailure, true
 }
 
-func outcome(e *guestv1.Exited, program string) error {
-	if n := e.GetStdoutDroppedBytes() + e.GetStderrDroppedBytes(); n > 0 {
-		fmt.Fprintf(os.Stderr, "waggle: %d bytes of the output were dropped\n", n)
+// usageCode is waggle's for a command line that it does not understand.
+func usageCode(args []string) int {
+	if len(args) > 0 && passesOn(args[0]) {
+		return exitRunFailure
 	}
+	return exitUsage
+}
+
+// passesOn says whether a command of waggle passes on the exit code of another.
+func passesOn(name string) bool { return name == "run" || name == "exec" }
+
+// outcome is what waggle says of an exec that has ended, and its exit code.
+func outcome(e *guestv1.Exited, program string) error {
 	if n := e.GetLeftRunning(); n > 0 {
 		fmt.Fprintf(os.Stderr, "waggle: %d processes that the command left running were ended\n", n)
 	}
@@ -71,4 +80,18 @@ func outcome(e *guestv1.Exited, program string) error {
 		return exitError(exitNotStarted)
 	}
 	return fmt.Errorf("the guest did not say how %s ended", program)
+}
+
+// complete adds to the outcome that output is missing: got is how many bytes of it
+// have arrived. A command that succeeded has not, for whoever reads its output.
+func complete(e *guestv1.Exited, got uint64, outcome error) error {
+	all := e.GetStdoutBytes() + e.GetStderrBytes()
+	if all <= got {
+		return outcome
+	}
+	fmt.Fprintf(os.Stderr, "waggle: %d bytes of the output are lost\n", all-got)
+	if outcome == nil {
+		return exitError(exitRunFailure)
+	}
+	return outcome
 }

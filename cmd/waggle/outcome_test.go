@@ -4,9 +4,12 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -23,21 +26,59 @@ func TestOutcome(t *testing.T) {
 	}
 	for name, tc := range map[string]struct {
 		exited *guestv1.Exited
+		got    uint64
 		want   error
 	}{
-		"success":     {&guestv1.Exited{Outcome: &guestv1.Exited_ExitCode{}}, nil},
-		"code":        {&guestv1.Exited{Outcome: &guestv1.Exited_ExitCode{ExitCode: 3}}, exitError(3)},
-		"hostile":     {&guestv1.Exited{Outcome: &guestv1.Exited_ExitCode{ExitCode: -1}}, exitError(255)},
-		"signal":      {&guestv1.Exited{Outcome: &guestv1.Exited_Signal{Signal: 9}}, exitError(137)},
-		"not found":   {spawn(guestv1.SpawnFailureKind_SPAWN_FAILURE_KIND_NOT_FOUND), exitError(127)},
-		"not started": {spawn(guestv1.SpawnFailureKind_SPAWN_FAILURE_KIND_PERMISSION), exitError(126)},
+		"success":          {&guestv1.Exited{Outcome: &guestv1.Exited_ExitCode{}, StdoutBytes: 3, StderrBytes: 4}, 7, nil},
+		"lost output":      {&guestv1.Exited{Outcome: &guestv1.Exited_ExitCode{}, StdoutBytes: 3, StderrBytes: 4}, 6, exitError(125)},
+		"lost, and a code": {&guestv1.Exited{Outcome: &guestv1.Exited_ExitCode{ExitCode: 9}, StdoutBytes: 3}, 0, exitError(9)},
+		"code":             {&guestv1.Exited{Outcome: &guestv1.Exited_ExitCode{ExitCode: 3}}, 0, exitError(3)},
+		"hostile":          {&guestv1.Exited{Outcome: &guestv1.Exited_ExitCode{ExitCode: -1}}, 0, exitError(255)},
+		"signal":           {&guestv1.Exited{Outcome: &guestv1.Exited_Signal{Signal: 9}}, 0, exitError(137)},
+		"not found":        {spawn(guestv1.SpawnFailureKind_SPAWN_FAILURE_KIND_NOT_FOUND), 0, exitError(127)},
+		"not started":      {spawn(guestv1.SpawnFailureKind_SPAWN_FAILURE_KIND_PERMISSION), 0, exitError(126)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			require.Equal(t, tc.want, outcome(tc.exited, "x"))
+			require.Equal(t, tc.want, complete(tc.exited, tc.got, outcome(tc.exited, "x")))
 		})
 	}
 	require.ErrorContains(t, outcome(&guestv1.Exited{}, "x"), "did not say")
+}
+
+// TestExitCode: with run and exec, codes below 125 are the command's alone.
+func TestExitCode(t *testing.T) {
+	t.Parallel()
+	running := t.Context()
+	stopped, cancel := context.WithCancelCause(running)
+	cancel(interrupted{syscall.SIGTERM})
+	failed := errors.New("no machine")
+	for name, tc := range map[string]struct {
+		ctx     context.Context
+		command string
+		err     error
+		code    int
+		show    bool
+	}{
+		"success":                {running, "run", nil, 0, false},
+		"code":                   {running, "exec", exitError(3), 3, false},
+		"code and a failure":     {running, "run", errors.Join(exitError(3), failed), 3, true},
+		"failure of run":         {running, "run", failed, 125, true},
+		"failure of exec":        {running, "exec", failed, 125, true},
+		"failure of another":     {running, "ps", failed, 1, true},
+		"signal":                 {stopped, "run", failed, 143, false},
+		"signal, with an answer": {stopped, "run", exitError(7), 7, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			code, show := exitCode(tc.ctx, tc.command, tc.err)
+			require.Equal(t, tc.code, code)
+			require.Equal(t, tc.show, show)
+		})
+	}
+	require.Equal(t, exitRunFailure, usageCode([]string{"run", "--nope"}))
+	require.Equal(t, exitUsage, usageCode([]string{"ps", "--nope"}))
+	require.Equal(t, exitUsage, usageCode(nil))
 }
 
 func TestDefaultRunDir(t *testing.T) {

@@ -29,14 +29,26 @@ const (
 type runCmd struct {
 	vmFlags
 
-	Interactive bool     `short:"i" help:"Give the command this terminal's input."`
+	Interactive bool     `short:"i" help:"Give the command waggle's standard input."`
 	Network     string   `help:"What the guest reaches: ${enum}." enum:"open,none" default:"open"`
 	Quiet       bool     `short:"q" help:"Do not say what is being done."`
 	Image       string   `arg:"" name:"image|runtime" help:"python, node, shell, or an image reference."`
-	Command     []string `arg:"" help:"The command and its arguments, after --."`
+	Command     []string `arg:"" passthrough:"" help:"The command and its arguments."`
 }
 
-// Run passes on the exit code of the command. Ctrl-C ends the machine.
+// Help implements kong.HelpProvider.
+func (runCmd) Help() string {
+	return `The machine is made for the command and gone when it ends; no server is needed.
+
+    waggle run python python3 -c 'print(6*7)'
+    waggle run --network none -i python python3 - < script.py
+    waggle run docker://docker.io/library/alpine:3.22 -- sh -c 'cat /etc/os-release'
+
+` + exitHelp
+}
+
+// Run passes on the exit code of the command. A signal goes to the command while
+// there is one, and ends the machine before.
 func (c *runCmd) Run(ctx context.Context) (err error) {
 	holder := fmt.Sprintf("run %d", os.Getpid())
 	l, err := c.launcher(holder)
@@ -54,7 +66,7 @@ func (c *runCmd) Run(ctx context.Context) (err error) {
 	machine, err := l.Launch(ctx, req, say.step)
 	say.done()
 	if err != nil {
-		if errors.Is(err, image.ErrNotFound) && req.Image != "" {
+		if errors.Is(err, image.ErrNotFound) || !strings.ContainsAny(c.Image, "/:") && req.Image != "" {
 			err = fmt.Errorf("%w; runtimes are %s", err, strings.Join(environment.Runtimes(), ", "))
 		}
 		return err
@@ -66,14 +78,15 @@ func (c *runCmd) Run(ctx context.Context) (err error) {
 		err = errors.Join(err, c.end(endCtx, machine))
 	}()
 
-	holdCtx, letGo := context.WithCancelCause(ctx)
+	// Not ctx: the command gets the time to act on a signal.
+	holdCtx, letGo := context.WithCancelCause(context.WithoutCancel(ctx))
 	held := make(chan struct{})
 	go func() {
 		defer close(held)
 		// A machine that ends takes the command with it: say why.
 		letGo(hold(holdCtx, machine, holder))
 	}()
-	err = execute(holdCtx, machine.Guest(), c.Command, c.Interactive)
+	err = execute(ctx, holdCtx, machine.Guest(), argv(c.Command), c.Interactive)
 	letGo(nil)
 	<-held
 	return err

@@ -172,9 +172,9 @@ func (c *runner) do(stdin string, args ...string) (stdout, stderr string, code i
 }
 
 // waiting starts a machine with a command that runs until the machine ends.
-func (c *runner) waiting() (*exec.Cmd, psRow) {
+func (c *runner) waiting(flags ...string) (*exec.Cmd, psRow) {
 	c.t.Helper()
-	cmd := c.cmd("run", "-q", "tiny", "--", "guest", "wait")
+	cmd := c.cmd(append(append([]string{"run", "-q"}, flags...), "tiny", "--", "guest", "wait")...)
 	var errOut bytes.Buffer
 	cmd.Stderr = &errOut
 	out, err := cmd.StdoutPipe()
@@ -238,7 +238,7 @@ func TestVMExecAndRm(t *testing.T) {
 	_, errOut, code = c.do("", "exec", prefix, "--", "no-such-program")
 	require.Equal(t, exitNotFound, code, errOut)
 	_, errOut, code = c.do("", "exec", "nope", "--", "guest")
-	require.Equal(t, 1, code)
+	require.Equal(t, exitRunFailure, code)
 	require.Contains(t, errOut, row.ID, "it lists what exists")
 	out, errOut, code = c.do("", "logs", prefix)
 	require.Zero(t, code, errOut)
@@ -258,7 +258,7 @@ func TestVMInterrupt(t *testing.T) {
 	cmd, row := c.waiting()
 	require.NoError(t, cmd.Process.Signal(os.Interrupt))
 	_ = cmd.Wait()
-	require.Equal(t, exitInterrupt, cmd.ProcessState.ExitCode())
+	require.Equal(t, exitSignal+int(syscall.SIGINT), cmd.ProcessState.ExitCode())
 	c.clean(row)
 }
 
