@@ -7,16 +7,28 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
+	"path/filepath"
+	"runtime"
 	"text/tabwriter"
 )
 
-// doctorCmd says what is missing on this machine and how to mend it.
+// doctorCmd says what is missing on this machine and how to mend it. It takes the
+// settings of serve and run, and looks at what they would use.
 type doctorCmd struct {
-	dataFlags
-	Kernel    string `help:"Guest kernel. Default: the one that task kernel prepared." env:"WAGGLE_KERNEL" placeholder:"PATH"`
-	GuestdDir string `help:"Directory of guestd-linux-ARCH. Default: the one of waggle." env:"WAGGLE_GUESTD_DIR" placeholder:"DIR"`
-	JSON      bool   `help:"Print JSON."`
+	vmFlags
+	JSON bool `help:"Print JSON."`
+}
+
+// Help implements kong.HelpProvider.
+func (doctorCmd) Help() string {
+	return `Each line is ok, note (it works, but could be better) or missing, with the command that
+mends it. Nothing is changed. The exit code is 1 when something is missing.
+
+    waggle doctor
+    WAGGLE_DATA_DIR=/srv/waggle waggle doctor
+    waggle doctor --json | jq -r '.[] | select(.status=="missing") | .remedy'`
 }
 
 // finding is the result of one check.
@@ -35,13 +47,21 @@ const (
 	statusMissing = "missing"
 )
 
+func good(check, detail string) finding { return finding{check, statusOK, detail, ""} }
+
+func note(check, detail, remedy string) finding { return finding{check, statusNote, detail, remedy} }
+
+func missing(check, detail, remedy string) finding {
+	return finding{check, statusMissing, detail, remedy}
+}
+
 // errUnfit makes the exit code 1 after the findings were printed.
 var errUnfit = errors.New("this machine cannot run environments yet: see the remedies above")
 
 // Run prints all findings and fails if one of them is missing.
 func (c *doctorCmd) Run(ctx context.Context) error {
 	findings := c.examine(ctx)
-	if err := c.print(findings); err != nil {
+	if err := c.print(os.Stdout, findings); err != nil {
 		return err
 	}
 	for _, f := range findings {
@@ -52,13 +72,45 @@ func (c *doctorCmd) Run(ctx context.Context) error {
 	return nil
 }
 
-func (c *doctorCmd) print(findings []finding) error {
-	if c.JSON {
-		return json.NewEncoder(os.Stdout).Encode(findings)
+// examine runs every check; none changes anything.
+func (c *doctorCmd) examine(ctx context.Context) []finding {
+	data, err := c.dataDir()
+	if err != nil {
+		return []finding{missing("data directory", err.Error(), "export WAGGLE_DATA_DIR=DIR")}
 	}
-	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	run, err := filepath.Abs(c.runDirPath())
+	if err != nil {
+		return []finding{missing("run directory", err.Error(), "export WAGGLE_RUN_DIR=DIR")}
+	}
+	kernel := c.Kernel
+	if kernel == "" {
+		kernel = filepath.Join(data, "kernel", "current")
+	}
+	return []finding{
+		checkPlatform(runtime.GOOS, runtime.GOARCH),
+		checkQEMU(ctx, c.QEMU),
+		checkFeatures(ctx, c.QEMU),
+		checkAccel(c.Accel),
+		checkIdentity(),
+		checkMkfs(),
+		checkMemory("/proc/meminfo", c.MemoryMB),
+		checkDataDir(data),
+		checkRunDir(run),
+		checkKernel(kernel, runtime.GOARCH),
+		checkGuestd(c.GuestdDir, runtime.GOARCH),
+		checkCertificates(c.GuestCA),
+		c.checkImages(data),
+		checkImageTools(os.Geteuid()),
+	}
+}
+
+func (c *doctorCmd) print(out io.Writer, findings []finding) error {
+	if c.JSON {
+		return json.NewEncoder(out).Encode(findings)
+	}
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	for _, f := range findings {
-		fmt.Fprintf(w, "%s\t%s\t%s\n", f.Status, f.Check, f.Detail)
+		fmt.Fprintf(w, "%s\t%s\t%s\n", f.Status, f.Check, printable(f.Detail))
 		if f.Remedy != "" {
 			fmt.Fprintf(w, "\t\tremedy: %s\n", f.Remedy)
 		}

@@ -4,10 +4,10 @@ package main
 
 import (
 	"context"
-	"errors"
-	"io/fs"
+	"fmt"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -15,95 +15,151 @@ import (
 	"github.com/stacklok/waggle/host/qemu"
 )
 
-// examine runs every check; none changes anything.
-func (c *doctorCmd) examine(ctx context.Context) []finding {
-	dir, err := c.dataDir()
-	if err != nil {
-		return []finding{{"data directory", statusMissing, err.Error(), "set WAGGLE_DATA_DIR"}}
+// apt is the command that installs a Debian package.
+func apt(pkg string) string {
+	if os.Geteuid() == 0 {
+		return "apt-get install -y " + pkg
 	}
-	return []finding{
-		checkQEMU(ctx),
-		checkKVM(),
-		c.checkKernel(dir),
-		c.checkGuestd(),
-		checkMkfs(),
-		c.checkImages(dir),
-	}
+	return "sudo apt-get install -y " + pkg
 }
 
-func checkQEMU(ctx context.Context) finding {
-	const remedy = "apt-get install qemu-system-x86"
-	path, err := qemu.FindBinary("")
+// task is the command of a task, which needs no Task installed. It ends in a comment.
+func task(name string) string {
+	return "go tool -modfile=tools/go.mod task " + name + "   # in Waggle's checkout"
+}
+
+func qemuPackage() string {
+	if runtime.GOARCH == "arm64" {
+		return "qemu-system-arm"
+	}
+	return "qemu-system-x86"
+}
+
+func checkPlatform(goos, goarch string) finding {
+	const check = "platform"
+	here := goos + "/" + goarch
+	if goos != "linux" || goarch != "amd64" && goarch != "arm64" {
+		return missing(check, here+": machines run on linux/amd64 and linux/arm64 only", "use waggle on a Linux host or in a Linux VM")
+	}
+	return good(check, here)
+}
+
+// checkQEMU looks for QEMU and for its version. binary is WAGGLE_QEMU.
+func checkQEMU(ctx context.Context, binary string) finding {
+	const check = "qemu"
+	path, err := qemu.FindBinary(binary)
 	if err != nil {
-		return finding{"qemu", statusMissing, err.Error(), remedy}
+		return missing(check, err.Error(), apt(qemuPackage()))
 	}
 	v, err := qemu.Version(ctx, path)
 	if err != nil {
-		return finding{"qemu", statusMissing, err.Error(), remedy}
+		return missing(check, err.Error(), apt(qemuPackage()))
 	}
-	return finding{"qemu", statusOK, path + " " + v, ""}
+	return good(check, path+" "+v)
 }
 
-// checkKVM is never more than a note: without it machines are emulated.
-func checkKVM() finding {
-	if err := qemu.ProbeKVM(); err != nil {
-		return finding{"kvm", statusNote, "machines are emulated, which is slow: " + err.Error(), ""}
-	}
-	return finding{"kvm", statusOK, "machines run on the hardware", ""}
-}
-
-func (c *doctorCmd) checkKernel(dir string) finding {
-	path := c.Kernel
-	if path == "" {
-		path = filepath.Join(dir, "kernel", "current")
-	}
-	target, err := filepath.EvalSymlinks(path)
+// checkFeatures has QEMU make a machine that never runs.
+func checkFeatures(ctx context.Context, binary string) finding {
+	const check = "qemu features"
+	path, err := qemu.FindBinary(binary)
 	if err != nil {
-		return finding{"kernel", statusMissing, "no guest kernel: " + err.Error(), "task kernel, or set WAGGLE_KERNEL"}
+		return missing(check, "qemu is not there", apt(qemuPackage()))
 	}
-	return finding{"kernel", statusOK, target, ""}
+	if err := qemu.CheckFeatures(ctx, path); err != nil {
+		return missing(check, err.Error(), apt(qemuPackage())+"; or set WAGGLE_QEMU to another build")
+	}
+	return good(check, "seccomp sandbox, sealed shared memory, vhost-user-vsock and the virtio devices")
 }
 
-func (c *doctorCmd) checkGuestd() finding {
-	path, err := findGuestd(c.GuestdDir, runtime.GOARCH)
-	if err != nil {
-		return finding{"guestd", statusMissing, err.Error(), "task build"}
+// checkAccel: without KVM machines are emulated, which is worth a note, unless
+// WAGGLE_ACCEL asks for it.
+func checkAccel(accel string) finding {
+	const check = "kvm"
+	if accel == string(qemu.AccelTCG) {
+		return good(check, "not used: WAGGLE_ACCEL is tcg, machines are emulated")
 	}
-	return finding{"guestd", statusOK, path, ""}
+	err := qemu.ProbeKVM()
+	switch {
+	case err == nil:
+		return good(check, "machines run on the hardware")
+	case accel == string(qemu.AccelKVM):
+		return missing(check, err.Error(), "export WAGGLE_ACCEL=auto")
+	}
+	return note(check, "machines are emulated, which is slow: "+err.Error(), "")
+}
+
+// checkIdentity says as whom QEMU will run. QEMU itself needs no user namespace.
+func checkIdentity() finding {
+	const check = "qemu user"
+	who, shared, err := qemu.Identity()
+	switch {
+	case err != nil:
+		return missing(check, err.Error(), "run waggle as an ordinary user, or give it these capabilities")
+	case shared && os.Geteuid() == 0:
+		return note(check, "QEMU runs as "+who, "")
+	}
+	return good(check, "QEMU runs as "+who)
 }
 
 // checkMkfs looks where the disks' package looks: sbin is not on the PATH of
 // ordinary users.
 func checkMkfs() finding {
-	for _, dir := range append(filepath.SplitList(os.Getenv("PATH")), "/usr/sbin", "/sbin") {
-		if path, err := exec.LookPath(filepath.Join(dir, "mkfs.ext4")); err == nil {
-			return finding{"mkfs.ext4", statusOK, path, ""}
-		}
+	const check = "mkfs.ext4"
+	if path, ok := findProgram("mkfs.ext4"); ok {
+		return good(check, path)
 	}
-	return finding{"mkfs.ext4", statusMissing, "scratch disks cannot be made", "apt-get install e2fsprogs"}
+	return missing(check, "scratch disks cannot be made", apt("e2fsprogs"))
 }
 
-func (c *doctorCmd) checkImages(dir string) finding {
-	const remedy = "task images"
-	none := finding{"images", statusNote, "none on this machine: they are pulled when they are needed", remedy}
-	// Opening the store would make it.
-	if _, err := os.Stat(filepath.Join(dir, "images")); errors.Is(err, fs.ErrNotExist) {
-		return none
+func findProgram(name string) (string, bool) {
+	for _, dir := range append(filepath.SplitList(os.Getenv("PATH")), "/usr/sbin", "/sbin") {
+		if path, err := exec.LookPath(filepath.Join(dir, name)); err == nil {
+			return path, true
+		}
 	}
-	store, err := c.openStore()
+	return "", false
+}
+
+// checkImageTools looks at what `task images` needs. It is a note at most: images
+// can also be pulled. An ordinary user builds them in a user namespace.
+func checkImageTools(euid int) finding {
+	const check = "image tools"
+	if _, ok := findProgram("mmdebstrap"); !ok {
+		return note(check, "reference images cannot be built here: no mmdebstrap", apt("mmdebstrap"))
+	}
+	if euid == 0 {
+		return good(check, "mmdebstrap")
+	}
+	if _, ok := findProgram("newuidmap"); !ok {
+		return note(check, "reference images cannot be built as an ordinary user: no newuidmap", apt("uidmap"))
+	}
+	me, err := user.Current()
+	if err == nil && !hasSubIDs("/etc/subuid", me) {
+		return note(check, "reference images cannot be built as "+me.Username+": no subordinate ids",
+			"sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 "+me.Username)
+	}
+	for path, remedy := range map[string]string{
+		"/proc/sys/user/max_user_namespaces":         "sudo sysctl user.max_user_namespaces=10000",
+		"/proc/sys/kernel/unprivileged_userns_clone": "sudo sysctl kernel.unprivileged_userns_clone=1",
+	} {
+		if text, err := os.ReadFile(path); err == nil && strings.TrimSpace(string(text)) == "0" {
+			return note(check, fmt.Sprintf("reference images cannot be built as an ordinary user: %s is 0", path), remedy)
+		}
+	}
+	return good(check, "mmdebstrap, in a user namespace")
+}
+
+// hasSubIDs says whether a file such as /etc/subuid has a range of the user's.
+func hasSubIDs(path string, u *user.User) bool {
+	text, err := os.ReadFile(path)
 	if err != nil {
-		return finding{"images", statusMissing, err.Error(), remedy}
+		return false
 	}
-	images, err := store.List()
-	if err != nil {
-		return finding{"images", statusMissing, err.Error(), remedy}
+	for line := range strings.Lines(string(text)) {
+		name, _, _ := strings.Cut(line, ":")
+		if name == u.Username || name == u.Uid {
+			return true
+		}
 	}
-	if len(images) == 0 {
-		return none
-	}
-	names := make([]string, len(images))
-	for i, img := range images {
-		names[i] = img.Ref
-	}
-	return finding{"images", statusOK, strings.Join(names, ", "), ""}
+	return false
 }

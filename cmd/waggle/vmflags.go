@@ -28,11 +28,7 @@ type runDirFlags struct {
 // runDir returns the run directory, made and private: whoever can write there
 // can act for its owner.
 func (f runDirFlags) runDir() (string, error) {
-	dir := f.RunDir
-	if dir == "" {
-		dir = defaultRunDir(os.Getuid(), os.Getenv)
-	}
-	dir, err := filepath.Abs(dir)
+	dir, err := filepath.Abs(f.runDirPath())
 	if err != nil {
 		return "", fmt.Errorf("find the run directory: %w; set WAGGLE_RUN_DIR", err)
 	}
@@ -43,6 +39,14 @@ func (f runDirFlags) runDir() (string, error) {
 		return "", fmt.Errorf("make the run directory: %w; set WAGGLE_RUN_DIR", err)
 	}
 	return dir, checkPrivate(dir)
+}
+
+// runDirPath is where the run directory is to be.
+func (f runDirFlags) runDirPath() string {
+	if f.RunDir != "" {
+		return f.RunDir
+	}
+	return defaultRunDir(os.Getuid(), os.Getenv)
 }
 
 func defaultRunDir(uid int, getenv func(string) string) string {

@@ -16,6 +16,9 @@ var errNotLinux = errors.New("the QEMU backend runs on Linux only; use the krun 
 // ProbeKVM fails: KVM is Linux.
 func ProbeKVM() error { return errNotLinux }
 
+// Identity fails.
+func Identity() (who string, shared bool, err error) { return "", false, errNotLinux }
+
 // Start fails. It closes what it was given, as on Linux.
 func (b *Backend) Start(_ context.Context, spec vm.Spec) (vm.Machine, error) {
 	if spec.Guest != nil {

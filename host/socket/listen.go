@@ -9,16 +9,16 @@ import (
 	"path/filepath"
 )
 
-// maxPath is the longest path of a Unix socket in bytes that every system here
+// MaxPath is the longest path of a Unix socket in bytes that every system here
 // takes: macOS has room for 103 and a terminating zero.
-const maxPath = 103
+const MaxPath = 103
 
 // CheckPath says in words what the kernel would say with EINVAL.
 func CheckPath(path string) error {
-	if over := len(path) - maxPath; over > 0 {
+	if over := len(path) - MaxPath; over > 0 {
 		return fmt.Errorf("the run directory is too long for a socket: %s has %d bytes, at most %d; "+
 			"set WAGGLE_RUN_DIR to a directory whose path is %d bytes shorter",
-			path, len(path), maxPath, over)
+			path, len(path), MaxPath, over)
 	}
 	return nil
 }

@@ -19,8 +19,12 @@ const (
 
 // CheckRunDir says whether the sockets of machine id have room in runDir.
 func CheckRunDir(runDir, id string) error {
-	return socket.CheckPath(filepath.Join(runDir, id, controlSocket))
+	return socket.CheckPath(ControlPath(runDir, id))
 }
+
+// ControlPath is the socket of the control API of machine id; no other has a longer
+// path.
+func ControlPath(runDir, id string) string { return filepath.Join(runDir, id, controlSocket) }
 
 // ConsolePath is the console log of the machine in dir.
 func ConsolePath(dir string) string { return filepath.Join(dir, consoleFile) }
