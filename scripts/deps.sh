@@ -17,6 +17,7 @@ need dpkg-deb dpkg
 need gcc gcc
 need git git
 need newuidmap uidmap
+need tmux tmux
 [ -e /usr/include/stdlib.h ] || missing="$missing libc6-dev"
 [ -e /etc/ssl/certs/ca-certificates.crt ] || missing="$missing ca-certificates"
 

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -24,18 +25,25 @@ const (
 	signalTimeout = 5 * time.Second
 )
 
+// newStart is the start of a command without a shell in between.
+func newStart(words []string) *guestv1.Start {
+	return &guestv1.Start{
+		ExecId:  newExecID("exec"),
+		Command: &guestv1.Start_Argv{Argv: &guestv1.Argv{Args: argv(words)}},
+	}
+}
+
+// newExecID makes the id of an exec, unique on this host.
+func newExecID(kind string) string { return kind + strings.TrimPrefix(environment.NewID(), "env") }
+
 // execute runs a command in a guest with this process's streams, and returns nil
 // or an exitError when it has ended. A signal that ends ctx is passed on to the
 // command. The end of life ends the command without any delay.
-func execute(ctx, life context.Context, g *guest.Client, argv []string, interactive bool) error {
+func execute(ctx, life context.Context, g *guest.Client, start *guestv1.Start, interactive bool) error {
 	// A write to a pipe that nobody reads then fails instead of killing this
 	// process, which has a command to end and perhaps a machine.
 	signal.Ignore(syscall.SIGPIPE)
-	start := &guestv1.Start{
-		ExecId:       "cli-" + environment.NewID(),
-		Command:      &guestv1.Start_Argv{Argv: &guestv1.Argv{Args: argv}},
-		OutputPolicy: guestv1.OutputPolicy_OUTPUT_POLICY_WAIT,
-	}
+	start.OutputPolicy = guestv1.OutputPolicy_OUTPUT_POLICY_WAIT
 	stdout, stderr := &stream{w: os.Stdout}, &stream{w: os.Stderr}
 	e := guest.Exec{Start: start, Stdout: stdout, Stderr: stderr}
 	if interactive {
@@ -53,7 +61,7 @@ func execute(ctx, life context.Context, g *guest.Client, argv []string, interact
 	case err != nil:
 		return err
 	}
-	return complete(exited, stdout.n+stderr.n, outcome(exited, argv[0]))
+	return complete(exited, stdout.n+stderr.n, outcome(exited, start.GetArgv().GetArgs()[0]))
 }
 
 // argv takes the -- away that may stand in front of a command.

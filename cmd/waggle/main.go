@@ -18,6 +18,13 @@ type cli struct {
 	Status    statusCmd    `cmd:"" help:"Say how the server is."`
 	Ps        psCmd        `cmd:"" help:"List environments."`
 	Exec      execCmd      `cmd:"" help:"Run a command in an environment."`
+	Shell     shellCmd     `cmd:"" help:"Open a shell in an environment."`
+	Attach    attachCmd    `cmd:"" help:"Follow a command that runs, or return to a shell."`
+	Kill      killCmd      `cmd:"" help:"End a command with all its processes, or signal it."`
+	Top       topCmd       `cmd:"" help:"Show what an environment is doing."`
+	Ls        lsCmd        `cmd:"" help:"List files of an environment."`
+	Cat       catCmd       `cmd:"" help:"Print files of an environment."`
+	Forward   forwardCmd   `cmd:"" help:"Make a port of an environment reachable on this host."`
 	Logs      logsCmd      `cmd:"" help:"Print the console of an environment."`
 	Rm        rmCmd        `cmd:"" help:"End environments, and remove what is left of dead ones."`
 	Image     imageCmd     `cmd:"" help:"Work with the local image store."`

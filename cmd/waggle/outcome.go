@@ -54,7 +54,13 @@ func usageCode(args []string) int {
 }
 
 // passesOn says whether a command of waggle passes on the exit code of another.
-func passesOn(name string) bool { return name == "run" || name == "exec" }
+func passesOn(name string) bool {
+	switch name {
+	case "run", "exec", "shell", "attach":
+		return true
+	}
+	return false
+}
 
 // outcome is what waggle says of an exec that has ended, and its exit code.
 func outcome(e *guestv1.Exited, program string) error {

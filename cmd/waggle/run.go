@@ -86,7 +86,7 @@ func (c *runCmd) Run(ctx context.Context) (err error) {
 		// A machine that ends takes the command with it: say why.
 		letGo(hold(holdCtx, machine, holder))
 	}()
-	err = execute(ctx, holdCtx, machine.Guest(), argv(c.Command), c.Interactive)
+	err = execute(ctx, holdCtx, machine.Guest(), newStart(c.Command), c.Interactive)
 	letGo(nil)
 	<-held
 	return err

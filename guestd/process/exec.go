@@ -213,6 +213,7 @@ func (x *execution) info() *guestv1.ExecInfo {
 		ExecId:      x.id,
 		Command:     x.command,
 		Exited:      x.outcome(totals),
+		Pty:         x.start.GetPty() != nil,
 		StdoutBytes: totals.Written[spool.Stdout],
 		StderrBytes: totals.Written[spool.Stderr],
 	}

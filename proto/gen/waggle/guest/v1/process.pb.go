@@ -1557,7 +1557,9 @@ type ExecInfo struct {
 	// Bytes of stderr so far.
 	StderrBytes uint64 `protobuf:"varint,7,opt,name=stderr_bytes,json=stderrBytes,proto3" json:"stderr_bytes,omitempty"`
 	// Streams that follow it now.
-	Followers     uint32 `protobuf:"varint,8,opt,name=followers,proto3" json:"followers,omitempty"`
+	Followers uint32 `protobuf:"varint,8,opt,name=followers,proto3" json:"followers,omitempty"`
+	// It has a terminal.
+	Pty           bool `protobuf:"varint,9,opt,name=pty,proto3" json:"pty,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1646,6 +1648,13 @@ func (x *ExecInfo) GetFollowers() uint32 {
 		return x.Followers
 	}
 	return 0
+}
+
+func (x *ExecInfo) GetPty() bool {
+	if x != nil {
+		return x.Pty
+	}
+	return false
 }
 
 // ProcessGetRequest names an exec.
@@ -2033,7 +2042,7 @@ const file_waggle_guest_v1_process_proto_rawDesc = "" +
 	"\n" +
 	"errno_name\x18\x03 \x01(\tR\terrnoName\x12\x14\n" +
 	"\x05stage\x18\x04 \x01(\tR\x05stage\x12\x18\n" +
-	"\amessage\x18\x05 \x01(\tR\amessage\"\x9f\x02\n" +
+	"\amessage\x18\x05 \x01(\tR\amessage\"\xb1\x02\n" +
 	"\bExecInfo\x12\x17\n" +
 	"\aexec_id\x18\x01 \x01(\tR\x06execId\x12\x18\n" +
 	"\acommand\x18\x02 \x01(\tR\acommand\x12\x10\n" +
@@ -2043,7 +2052,8 @@ const file_waggle_guest_v1_process_proto_rawDesc = "" +
 	"\x06exited\x18\x05 \x01(\v2\x17.waggle.guest.v1.ExitedR\x06exited\x12!\n" +
 	"\fstdout_bytes\x18\x06 \x01(\x04R\vstdoutBytes\x12!\n" +
 	"\fstderr_bytes\x18\a \x01(\x04R\vstderrBytes\x12\x1c\n" +
-	"\tfollowers\x18\b \x01(\rR\tfollowers\",\n" +
+	"\tfollowers\x18\b \x01(\rR\tfollowers\x12\x10\n" +
+	"\x03pty\x18\t \x01(\bR\x03pty\",\n" +
 	"\x11ProcessGetRequest\x12\x17\n" +
 	"\aexec_id\x18\x01 \x01(\tR\x06execId\"C\n" +
 	"\x12ProcessGetResponse\x12-\n" +

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/dustin/go-humanize"
+
+	guestv1 "github.com/stacklok/waggle/proto/gen/waggle/guest/v1"
+)
+
+// lsLimit is the most entries that ls asks for.
+const lsLimit = 100_000
+
+// lsCmd lists a directory of an environment.
+type lsCmd struct {
+	targetFlags
+	AsRoot    bool   `help:"Look as root."`
+	Long      bool   `short:"l" help:"Show mode, owner, size and time."`
+	Recursive bool   `short:"R" help:"List the directories below too, 64 levels at most."`
+	JSON      bool   `help:"Print JSON."`
+	Path      string `arg:"" help:"The directory or file as ENV:PATH; ENV alone is the home directory. With --addr: :PATH."`
+}
+
+// Help is the long text of --help.
+func (*lsCmd) Help() string {
+	return `  waggle ls env-k3vq7d2m                   # the home directory
+  waggle ls -l env-k3vq7d2m:/tmp`
+}
+
+// lsRow is one file, as --json has it.
+type lsRow struct {
+	Path       string    `json:"path"`
+	Type       string    `json:"type"`
+	Mode       string    `json:"mode"`
+	UID        uint32    `json:"uid"`
+	GID        uint32    `json:"gid"`
+	Size       uint64    `json:"size"`
+	ModifiedAt time.Time `json:"modified_at"`
+	Target     string    `json:"target,omitempty"`
+}
+
+// Run lists what it can, and fails when a directory could not be read.
+func (c *lsCmd) Run(ctx context.Context) error {
+	p, err := guestPlace(c.Path)
+	if err != nil {
+		return err
+	}
+	g, err := c.open(ctx, p.env)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = g.Close() }()
+	entry, err := g.Stat(ctx, &guestv1.FilesystemStatRequest{Path: p.path, AsRoot: c.AsRoot})
+	if err != nil {
+		return err
+	}
+	rows, base := []lsRow{newLsRow(entry)}, path.Dir(p.path)
+	var failed []*guestv1.FileError
+	if entry.GetType() == guestv1.FileType_FILE_TYPE_DIRECTORY {
+		req := &guestv1.FilesystemListRequest{Path: p.path, AsRoot: c.AsRoot}
+		if c.Recursive {
+			req.Depth = 64
+		}
+		l, err := g.List(ctx, req, lsLimit)
+		if err != nil {
+			return err
+		}
+		rows, base, failed = nil, p.path, l.Errors
+		for _, e := range l.Entries {
+			rows = append(rows, newLsRow(e))
+		}
+		if l.Truncated {
+			fmt.Fprintf(os.Stderr, "waggle: only the first %d entries are shown\n", lsLimit)
+		}
+	}
+	if err := c.print(os.Stdout, rows, base); err != nil {
+		return err
+	}
+	for _, f := range failed {
+		fmt.Fprintf(os.Stderr, "waggle: %s: %s\n", printable(f.GetPath()), printable(f.GetErrnoName()))
+	}
+	if len(failed) > 0 {
+		return exitError(1)
+	}
+	return nil
+}
+
+func newLsRow(e *guestv1.Entry) lsRow {
+	return lsRow{
+		Path: e.GetPath(), Type: strings.ToLower(strings.TrimPrefix(e.GetType().String(), "FILE_TYPE_")),
+		Mode: fileMode(e).String(), UID: e.GetUid(), GID: e.GetGid(), Size: e.GetSize(),
+		ModifiedAt: e.GetModifiedAt().AsTime(), Target: e.GetLinkTarget(),
+	}
+}
+
+func (c *lsCmd) print(out io.Writer, rows []lsRow, base string) error {
+	if c.JSON {
+		if rows == nil {
+			rows = []lsRow{}
+		}
+		return json.NewEncoder(out).Encode(rows)
+	}
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	for _, r := range rows {
+		name := printable(strings.TrimPrefix(strings.TrimPrefix(r.Path, base), "/"))
+		if !c.Long {
+			fmt.Fprintln(w, name)
+			continue
+		}
+		if r.Target != "" {
+			name += " -> " + printable(r.Target)
+		}
+		fmt.Fprintf(w, "%s\t%d:%d\t%s\t%s\t%s\n", r.Mode, r.UID, r.GID, humanize.IBytes(r.Size),
+			r.ModifiedAt.Local().Format(time.DateTime), name)
+	}
+	return w.Flush()
+}
+
+// fileMode is the mode that Go prints as ls does.
+func fileMode(e *guestv1.Entry) fs.FileMode {
+	mode := fs.FileMode(e.GetMode() & 0o777)
+	for bit, m := range map[uint32]fs.FileMode{0o4000: fs.ModeSetuid, 0o2000: fs.ModeSetgid, 0o1000: fs.ModeSticky} {
+		if e.GetMode()&bit != 0 {
+			mode |= m
+		}
+	}
+	return mode | map[guestv1.FileType]fs.FileMode{
+		guestv1.FileType_FILE_TYPE_DIRECTORY:    fs.ModeDir,
+		guestv1.FileType_FILE_TYPE_SYMLINK:      fs.ModeSymlink,
+		guestv1.FileType_FILE_TYPE_FIFO:         fs.ModeNamedPipe,
+		guestv1.FileType_FILE_TYPE_SOCKET:       fs.ModeSocket,
+		guestv1.FileType_FILE_TYPE_CHAR_DEVICE:  fs.ModeDevice | fs.ModeCharDevice,
+		guestv1.FileType_FILE_TYPE_BLOCK_DEVICE: fs.ModeDevice,
+	}[e.GetType()]
+}
