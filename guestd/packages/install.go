@@ -30,15 +30,21 @@ const (
 
 // Service answers Packages. Its methods may be called concurrently.
 type Service struct {
-	execs guestv1connect.ProcessClient
+	execs    guestv1connect.ProcessClient
+	managers []manager
 	// turn holds a token while nobody installs: managers share databases, and
 	// a lock of their own would fail the second one.
 	turn chan struct{}
+	// fresh has the managers whose lists were fetched since the machine has
+	// booted. Whoever has the token may touch it.
+	fresh map[guestv1.PackageManager]bool
 }
 
 // New returns a Service that runs managers through the given Process service.
 func New(execs guestv1connect.ProcessClient) *Service {
-	s := &Service{execs: execs, turn: make(chan struct{}, 1)}
+	s := &Service{
+		execs: execs, managers: managers, turn: make(chan struct{}, 1), fresh: make(map[guestv1.PackageManager]bool),
+	}
 	s.turn <- struct{}{}
 	return s
 }
@@ -53,13 +59,13 @@ func (s *Service) Install(
 	if err != nil {
 		return connect.NewError(connect.CodeInvalidArgument, err)
 	}
-	m, err := choose(msg.GetManager())
+	m, err := s.choose(msg.GetManager())
 	if err != nil {
 		return err
 	}
 	started := time.Now()
-	in := &install{service: s, stream: stream, manager: m, deadline: started.Add(timeout)}
-	if err := in.phase("waiting", msg.GetPackages()); err != nil {
+	in := &install{service: s, stream: stream, manager: m, names: msg.GetPackages(), deadline: started.Add(timeout)}
+	if err := in.phase("waiting"); err != nil {
 		return err
 	}
 	waitCtx, cancel := context.WithDeadline(ctx, in.deadline)
@@ -77,17 +83,9 @@ func (s *Service) Install(
 			ExitCode: -1,
 		})
 	}
-	var failure *guestv1.InstallFailure
-	for _, c := range m.plan(msg.GetPackages()) {
-		if err := in.phase(c.phase, msg.GetPackages()); err != nil {
-			return err
-		}
-		if failure, err = in.run(ctx, c); err != nil {
-			return err
-		}
-		if failure != nil {
-			break
-		}
+	failure, err := in.all(ctx)
+	if err != nil {
+		return err
 	}
 	return in.done(started, failure)
 }
@@ -113,9 +111,9 @@ func check(msg *guestv1.PackagesInstallRequest) (time.Duration, error) {
 	return timeout, nil
 }
 
-func choose(kind guestv1.PackageManager) (*manager, error) {
-	for i := range managers {
-		m := &managers[i]
+func (s *Service) choose(kind guestv1.PackageManager) (*manager, error) {
+	for i := range s.managers {
+		m := &s.managers[i]
 		asked := kind == guestv1.PackageManager_PACKAGE_MANAGER_UNSPECIFIED || kind == m.kind
 		if asked && m.present() {
 			return m, nil
@@ -133,14 +131,47 @@ type install struct {
 	service   *Service
 	stream    *connect.ServerStream[guestv1.PackagesInstallResponse]
 	manager   *manager
+	names     []string
 	deadline  time.Time
+	out       *lines // of all commands of the plan
 	installed []string
 }
 
-func (in *install) phase(name string, names []string) error {
+func (in *install) phase(name string) error {
 	return in.stream.Send(&guestv1.PackagesInstallResponse{Message: &guestv1.PackagesInstallResponse_Phase{
-		Phase: &guestv1.InstallPhase{Manager: in.manager.kind, Name: name, Total: uint32(len(names))},
+		Phase: &guestv1.InstallPhase{Manager: in.manager.kind, Name: name, Total: uint32(len(in.names))},
 	}})
+}
+
+// all runs the commands of the manager. Lists that an image brings along may be
+// months old: the manager then asks for packages that are no longer there, or does
+// not know one that is. So they are fetched, once, and it is tried again.
+func (in *install) all(ctx context.Context) (*guestv1.InstallFailure, error) {
+	refresh := in.manager.stale != nil && in.manager.stale()
+	failure, err := in.follow(ctx, refresh)
+	fresh := refresh || in.service.fresh[in.manager.kind]
+	if err != nil || failure == nil || fresh || !in.manager.outdated(failure) {
+		return failure, err
+	}
+	return in.follow(ctx, true)
+}
+
+// follow runs a plan up to the first command that fails.
+func (in *install) follow(ctx context.Context, refresh bool) (failure *guestv1.InstallFailure, err error) {
+	in.out = newLines(in.line)
+	for _, c := range in.manager.plan(in.names, refresh) {
+		if err := in.phase(c.phase); err != nil {
+			return nil, err
+		}
+		if failure, err = in.run(ctx, c); failure != nil || err != nil {
+			break
+		}
+	}
+	// A manager may call it a success that it could fetch nothing.
+	if refresh && err == nil && failure.GetKind() != guestv1.InstallFailureKind_INSTALL_FAILURE_KIND_NETWORK {
+		in.service.fresh[in.manager.kind] = true
+	}
+	return failure, err
 }
 
 func (in *install) done(started time.Time, failure *guestv1.InstallFailure) error {
@@ -170,7 +201,7 @@ func (in *install) run(ctx context.Context, c command) (*guestv1.InstallFailure,
 	if err := exec.Send(&guestv1.ProcessRunRequest{Message: &guestv1.ProcessRunRequest_Start{Start: start}}); err != nil {
 		return nil, fmt.Errorf("start %s: %w", c.argv[0], err)
 	}
-	out := newLines(in.line)
+	out := in.out
 	for {
 		res, err := exec.Receive()
 		if err != nil {

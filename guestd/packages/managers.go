@@ -6,6 +6,7 @@ package packages
 
 import (
 	"path/filepath"
+	"regexp"
 
 	guestv1 "github.com/stacklok/waggle/proto/gen/waggle/guest/v1"
 )
@@ -26,8 +27,11 @@ type manager struct {
 	// the last one, after "--" where end says so.
 	commands []command
 	end      bool
-	// stale says whether all commands run, or only the last one.
+	// stale says that the lists which all commands but the last one fetch are
+	// missing. Nil: there is one command.
 	stale func() bool
+	// old is what the manager says when its lists are of another day.
+	old *regexp.Regexp
 }
 
 // managers in the order in which one is chosen for a request that names none.
@@ -72,6 +76,7 @@ var managers = []manager{
 		},
 		end:   true,
 		stale: func() bool { return !exists("/var/lib/apt/lists/*_Packages*") },
+		old:   regexp.MustCompile(`404 +Not Found|Unable to locate package|has no installation candidate|Version '[^']*' for '`),
 	},
 	{
 		kind:     guestv1.PackageManager_PACKAGE_MANAGER_APK,
@@ -109,11 +114,17 @@ func (m *manager) present() bool {
 	return true
 }
 
-// plan returns the commands for some packages.
-func (m *manager) plan(names []string) []command {
+// outdated says whether an install may have failed because of old lists.
+func (m *manager) outdated(f *guestv1.InstallFailure) bool {
+	return m.old != nil && m.old.MatchString(f.GetMessage())
+}
+
+// plan returns the commands for some packages, with those that fetch lists if
+// refresh says so.
+func (m *manager) plan(names []string, refresh bool) []command {
 	last := len(m.commands) - 1
 	var plan []command
-	if m.stale != nil && m.stale() {
+	if refresh {
 		plan = append(plan, m.commands[:last]...)
 	}
 	install := m.commands[last]
