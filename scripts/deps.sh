@@ -18,6 +18,8 @@ need gcc gcc
 need git git
 need newuidmap uidmap
 need tmux tmux
+need curl curl
+need jq jq
 [ -e /usr/include/stdlib.h ] || missing="$missing libc6-dev"
 [ -e /etc/ssl/certs/ca-certificates.crt ] || missing="$missing ca-certificates"
 

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -22,12 +23,16 @@ type Installation struct {
 	Data string
 	// Run is the run directory, this installation's alone.
 	Run string
+	// As is who runs waggle; nil is who runs the test.
+	As *syscall.Credential
 }
 
 // Install builds waggle and guestd from this tree. The images come from
 // WAGGLE_TEST_DATA, which the task `test` prepares; without it the test is
-// skipped, or fails where WAGGLE_TEST_REQUIRE names qemu.
-func Install(t *testing.T) *Installation {
+// skipped, or fails where WAGGLE_TEST_REQUIRE names qemu. WAGGLE_TEST_BIN names a
+// directory where both lie built, as `task build` leaves them: the guestd that
+// the images were baked with, which saves their machines a second start of it.
+func Install(t testing.TB) *Installation {
 	t.Helper()
 	data := os.Getenv("WAGGLE_TEST_DATA")
 	if data == "" {
@@ -41,12 +46,16 @@ func Install(t *testing.T) *Installation {
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
 	in := &Installation{Waggle: filepath.Join(dir, "waggle"), Data: data, Run: filepath.Join(dir, "run")}
+	if bin := os.Getenv("WAGGLE_TEST_BIN"); bin != "" {
+		in.Waggle = filepath.Join(bin, "waggle")
+		return in
+	}
 	build(t, in.Waggle, "github.com/stacklok/waggle/cmd/waggle")
 	build(t, filepath.Join(dir, "guestd-linux-"+runtime.GOARCH), "github.com/stacklok/waggle/cmd/guestd")
 	return in
 }
 
-func build(t *testing.T, out, pkg string) {
+func build(t testing.TB, out, pkg string) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-ldflags=-s -w", "-o", out, pkg)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
@@ -56,14 +65,27 @@ func build(t *testing.T, out, pkg string) {
 
 // Env is the environment of the installation's programs.
 func (in *Installation) Env() []string {
-	return append(os.Environ(), "WAGGLE_DATA_DIR="+in.Data, "WAGGLE_RUN_DIR="+in.Run)
+	env := append(os.Environ(), "WAGGLE_DATA_DIR="+in.Data, "WAGGLE_RUN_DIR="+in.Run)
+	if in.As != nil {
+		env = append(env, "HOME="+in.Data, "XDG_RUNTIME_DIR=")
+	}
+	return env
+}
+
+// prepare makes cmd one of the installation's programs.
+func (in *Installation) prepare(cmd *exec.Cmd) {
+	cmd.Env = in.Env()
+	if in.As != nil {
+		cmd.Dir = in.Data
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: in.As}
+	}
 }
 
 // Command runs waggle with args and returns its standard output.
-func (in *Installation) Command(t *testing.T, args ...string) string {
+func (in *Installation) Command(t testing.TB, args ...string) string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), in.Waggle, args...)
-	cmd.Env = in.Env()
+	in.prepare(cmd)
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()

@@ -35,11 +35,11 @@ var urlLine = regexp.MustCompile(`http://[0-9.:]+/mcp`)
 
 // Serve starts a server on a free port and returns when it has printed its URL.
 // The server is ended with the test.
-func (in *Installation) Serve(t *testing.T) *Server {
+func (in *Installation) Serve(t testing.TB) *Server {
 	t.Helper()
 	s := &Server{done: make(chan struct{})}
 	s.cmd = exec.Command(in.Waggle, "serve", "--listen-addr=127.0.0.1:0") // ended in Cleanup, by SIGTERM
-	s.cmd.Env = in.Env()
+	in.prepare(s.cmd)
 	out, err := s.cmd.StdoutPipe()
 	require.NoError(t, err)
 	stderr := &bytes.Buffer{}
@@ -78,6 +78,9 @@ func (in *Installation) Serve(t *testing.T) *Server {
 	return s
 }
 
+// PID is the process id of the server.
+func (s *Server) PID() int { return s.cmd.Process.Pid }
+
 // Signal sends sig to the server, if it still runs.
 func (s *Server) Signal(sig syscall.Signal) { _ = s.cmd.Process.Signal(sig) }
 
@@ -112,7 +115,7 @@ func (r ToolResult) Text() string {
 }
 
 // Connect initializes a session.
-func (s *Server) Connect(t *testing.T) *Session {
+func (s *Server) Connect(t testing.TB) *Session {
 	t.Helper()
 	c := &Session{url: s.URL}
 	c.Do(t, "initialize", map[string]any{
@@ -124,7 +127,7 @@ func (s *Server) Connect(t *testing.T) *Session {
 }
 
 // Do makes one request and decodes its result.
-func (c *Session) Do(t *testing.T, method string, params, result any) {
+func (c *Session) Do(t testing.TB, method string, params, result any) {
 	t.Helper()
 	c.next++
 	body, err := json.Marshal(map[string]any{"jsonrpc": "2.0", "id": c.next, "method": method, "params": params})
@@ -158,7 +161,7 @@ func (c *Session) Do(t *testing.T, method string, params, result any) {
 }
 
 // Call calls a tool and decodes its structured content into out.
-func (c *Session) Call(t *testing.T, tool string, args map[string]any, out any) {
+func (c *Session) Call(t testing.TB, tool string, args map[string]any, out any) {
 	t.Helper()
 	var r ToolResult
 	c.Do(t, "tools/call", map[string]any{"name": tool, "arguments": args}, &r)
@@ -168,7 +171,7 @@ func (c *Session) Call(t *testing.T, tool string, args map[string]any, out any) 
 
 // Refused calls a tool that must answer with an error for the caller, and
 // returns its words.
-func (c *Session) Refused(t *testing.T, tool string, args map[string]any) string {
+func (c *Session) Refused(t testing.TB, tool string, args map[string]any) string {
 	t.Helper()
 	var r ToolResult
 	c.Do(t, "tools/call", map[string]any{"name": tool, "arguments": args}, &r)

@@ -27,8 +27,13 @@ type executed struct {
 
 // TestTranscript is the main job as an agent does it, every joint real.
 func TestTranscript(t *testing.T) {
-	in := Install(t)
+	transcript(t, Install(t))
+}
+
+func transcript(t *testing.T, in *Installation) {
+	t.Helper()
 	s := in.Serve(t)
+	readmeCommands(t, s)
 	c := s.Connect(t)
 
 	var tools struct {
