@@ -94,7 +94,9 @@ func (l layout) accelArg() string {
 	if l.accel == AccelKVM {
 		return "kvm"
 	}
-	return "tcg,thread=multi"
+	// Translated code may take this many MiB, where QEMU's own limit is 1 GiB for
+	// each machine. When it is full, translation starts afresh.
+	return "tcg,thread=multi,tb-size=256"
 }
 
 func (l layout) cpuArg() string {

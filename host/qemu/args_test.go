@@ -20,13 +20,13 @@ func TestArgs(t *testing.T) {
 	want := []string{
 		"-nodefaults", "-no-user-config", "-display none", "-no-reboot",
 		"-sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
-		"-accel tcg,thread=multi", "-cpu max,-la57", "-smp 1", "-m 512M",
+		"-accel tcg,thread=multi,tb-size=256", "-cpu max,-la57,-erms,-fsrm", "-smp 1", "-m 512M",
 		"-object memory-backend-memfd,id=mem,size=512M,share=on,seal=on",
 		"-M q35,smbus=off,sata=off,usb=off,vmport=off,i8042=off,memory-backend=mem,dump-guest-core=off",
 		"-kernel /proc/self/fd/3", "-initrd /proc/self/fd/4",
 		"-append console=ttyS0 8250.nr_uarts=1 quiet panic=-1 cryptomgr.notests " +
 			"initcall_blacklist=init_kprobe_trace,load_system_certificate_list,crypto_kdf108_init " +
-			"random.trust_cpu=on lsm= audit=0 mitigations=off rodata=off noreplace-smp no_timer_check",
+			"random.trust_cpu=on lsm= audit=0 mitigations=off rodata=off noreplace-smp no_timer_check norandmaps",
 		"-chardev socket,id=console,fd=9", "-serial chardev:console",
 		"-chardev socket,id=qmp,fd=10", "-mon chardev=qmp,mode=control",
 		"-add-fd fd=5,set=1",

@@ -101,7 +101,7 @@ func TestNewErrors(t *testing.T) {
 	}{
 		{"no binary", func(c *qemu.Config) { c.Binary = "qemu-not-there" }, qemu.ErrNoBinary, "apt-get install qemu-system"},
 		{"no kernel given", func(c *qemu.Config) { c.Kernel = "" }, qemu.ErrNoKernel, "WAGGLE_KERNEL"},
-		{"kernel missing", func(c *qemu.Config) { c.Kernel = "/none" }, qemu.ErrNoKernel, "images/kernel"},
+		{"kernel missing", func(c *qemu.Config) { c.Kernel = "/none" }, qemu.ErrNoKernel, "task kernel"},
 		{"directory without kernel", func(c *qemu.Config) { c.Kernel = empty }, qemu.ErrNoKernel, "has no vmlinux"},
 		{"no guestd", func(c *qemu.Config) { c.Guestd = "/none" }, qemu.ErrNoGuestd, "WAGGLE_GUESTD_DIR"},
 		{"no cache", func(c *qemu.Config) { c.CacheDir = "" }, nil, "cache directory"},
