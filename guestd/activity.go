@@ -14,10 +14,12 @@ import (
 	"github.com/stacklok/waggle/proto/gen/waggle/guest/v1/guestv1connect"
 )
 
-// passive procedures watch the machine without using it.
+// passive procedures watch the machine without using it. Configure is among them
+// because the host keeps the clock right by it.
 var passive = map[string]bool{
-	guestv1connect.SystemInfoProcedure:    true,
-	guestv1connect.SystemMetricsProcedure: true,
+	guestv1connect.SystemInfoProcedure:      true,
+	guestv1connect.SystemMetricsProcedure:   true,
+	guestv1connect.SystemConfigureProcedure: true,
 }
 
 // activity counts what uses the machine. Its methods may be called concurrently.

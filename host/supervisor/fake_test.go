@@ -17,6 +17,7 @@ import (
 	"connectrpc.com/connect"
 	"google.golang.org/protobuf/encoding/protodelim"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/stacklok/waggle/host/vm"
 	"github.com/stacklok/waggle/proto"
@@ -37,6 +38,9 @@ type backend struct {
 
 	idle    atomic.Int64 // what Info says, ns
 	running atomic.Uint32
+	// clockOff is how wrong the guest's clock is, ns; asked counts Infos.
+	clockOff atomic.Int64
+	asked    atomic.Int64
 	// configured gets what Configure was told.
 	configured chan *guestv1.SystemConfigureRequest
 
@@ -151,7 +155,9 @@ func (m *fakeVM) Configure(
 func (m *fakeVM) Info(
 	context.Context, *connect.Request[guestv1.SystemInfoRequest],
 ) (*connect.Response[guestv1.SystemInfoResponse], error) {
+	m.backend.asked.Add(1)
 	return connect.NewResponse(&guestv1.SystemInfoResponse{
+		Now:          timestamppb.New(time.Now().Add(time.Duration(m.backend.clockOff.Load()))),
 		RunningExecs: m.backend.running.Load(),
 		Idle:         durationpb.New(time.Duration(m.backend.idle.Load())),
 	}), nil

@@ -51,6 +51,9 @@ type Config struct {
 	// BootTimeout is how long the boot may stand still: no console output and
 	// no new phase. Zero: 15 s.
 	BootTimeout time.Duration
+	// ClockEvery is how often the guest's clock is compared with the host's; a
+	// jump of the host's is seen apart from that. Zero: 15 s.
+	ClockEvery time.Duration
 	// Listening is called once, when the control API answers. May be nil.
 	Listening func()
 	// Logger may be nil.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/stacklok/waggle/host/guest"
@@ -26,6 +27,12 @@ const (
 
 // watch keeps the limits of a machine that runs, until something ends it.
 func (s *supervisor) watch(m *machine) ending {
+	clockCtx, stopClock := context.WithCancel(s.stopping)
+	var clock sync.WaitGroup
+	clock.Go(func() { s.keepClock(clockCtx, m.client) })
+	defer clock.Wait()
+	defer stopClock()
+
 	idle := after(s.spec.IdleTimeout)
 	defer idle.Stop()
 	lifetime := after(s.spec.MaxLifetime)

@@ -5,12 +5,15 @@ package vmtest
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"io"
+	"net"
 	"net/http"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -42,6 +45,7 @@ func TestCommands(t *testing.T) {
 	in.Serve(t).Connect(t).Call(t, "create_environment", map[string]any{"runtime": "python"}, &env)
 	defer in.Command(t, "rm", env.ID)
 
+	setClock(t, in, env.ID, "2020-02-02T02:02:02Z") // looked at last
 	t.Run("exec", func(t *testing.T) { execFlags(t, in, env.ID) })
 	t.Run("detach, attach, kill", func(t *testing.T) { detached(t, in, env.ID) })
 	t.Run("files", func(t *testing.T) { files(t, in, env.ID) })
@@ -50,6 +54,13 @@ func TestCommands(t *testing.T) {
 		addr := "unix://" + filepath.Join(in.Run, env.ID, "guestd.sock")
 		require.Equal(t, env.ID+"\n", in.Command(t, "cat", "--addr", addr, ":/etc/hostname"))
 		require.Equal(t, "a b\n", in.Command(t, "exec", "--addr", addr, "echo", "a b"))
+	})
+	t.Run("clock", func(t *testing.T) {
+		require.Eventually(t, func() bool {
+			out := strings.TrimSpace(in.Command(t, "exec", env.ID, "date", "+%s"))
+			at, err := strconv.ParseInt(out, 10, 64)
+			return err == nil && time.Since(time.Unix(at, 0)).Abs() < 5*time.Second
+		}, 40*time.Second, time.Second, "the supervisor does not set a wrong clock right")
 	})
 }
 
@@ -141,4 +152,24 @@ func forwarded(t *testing.T, in *Installation, env string) {
 	_, errOut, code := in.cli(t, "", "forward", "--stdio", env, "3000")
 	require.Contains(t, errOut, "3000")
 	require.Equal(t, 1, code)
+}
+
+// setClock makes the machine's clock wrong, as after the host has slept.
+func setClock(t *testing.T, in *Installation, env, to string) {
+	t.Helper()
+	var protocols http.Protocols
+	protocols.SetUnencryptedHTTP2(true)
+	transport := &http.Transport{Protocols: &protocols, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", filepath.Join(in.Run, env, "guestd.sock"))
+	}}
+	defer transport.CloseIdleConnections()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://guest/waggle.guest.v1.System/Configure",
+		strings.NewReader(`{"clock":"`+to+`"}`))
+	require.NoError(t, err)
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := (&http.Client{Transport: transport}).Do(req)
+	require.NoError(t, err)
+	defer func() { _ = resp.Body.Close() }()
+	require.Equal(t, http.StatusOK, resp.StatusCode)
+	require.Equal(t, to[:10]+"\n", in.Command(t, "exec", env, "date", "-u", "+%F"))
 }

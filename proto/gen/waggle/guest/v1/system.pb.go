@@ -91,7 +91,8 @@ type SystemInfoResponse struct {
 	Tasks uint32 `protobuf:"varint,11,opt,name=tasks,proto3" json:"tasks,omitempty"`
 	// Execs that run now.
 	RunningExecs uint32 `protobuf:"varint,12,opt,name=running_execs,json=runningExecs,proto3" json:"running_execs,omitempty"`
-	// Calls that run now and count as activity: all but System's Info and Metrics.
+	// Calls that run now and count as activity: all but System's
+	// Info, Configure and Metrics.
 	ActiveCalls uint32 `protobuf:"varint,13,opt,name=active_calls,json=activeCalls,proto3" json:"active_calls,omitempty"`
 	// Time since the last activity ended; zero while something runs.
 	Idle *durationpb.Duration `protobuf:"bytes,14,opt,name=idle,proto3" json:"idle,omitempty"`

@@ -54,7 +54,8 @@ type SystemClient interface {
 	// Info describes the machine and the agent. It is no activity.
 	Info(context.Context, *connect.Request[v1.SystemInfoRequest]) (*connect.Response[v1.SystemInfoResponse], error)
 	// Configure hands in what only the host knows. It may be called again; fields
-	// that are unset stay as they are.
+	// that are unset stay as they are. It is no activity: the host keeps the clock
+	// right by it.
 	Configure(context.Context, *connect.Request[v1.SystemConfigureRequest]) (*connect.Response[v1.SystemConfigureResponse], error)
 	// Metrics streams measurements until the client goes. It is no activity.
 	Metrics(context.Context, *connect.Request[v1.SystemMetricsRequest]) (*connect.ServerStreamForClient[v1.SystemMetricsResponse], error)
@@ -149,7 +150,8 @@ type SystemHandler interface {
 	// Info describes the machine and the agent. It is no activity.
 	Info(context.Context, *connect.Request[v1.SystemInfoRequest]) (*connect.Response[v1.SystemInfoResponse], error)
 	// Configure hands in what only the host knows. It may be called again; fields
-	// that are unset stay as they are.
+	// that are unset stay as they are. It is no activity: the host keeps the clock
+	// right by it.
 	Configure(context.Context, *connect.Request[v1.SystemConfigureRequest]) (*connect.Response[v1.SystemConfigureResponse], error)
 	// Metrics streams measurements until the client goes. It is no activity.
 	Metrics(context.Context, *connect.Request[v1.SystemMetricsRequest], *connect.ServerStream[v1.SystemMetricsResponse]) error
