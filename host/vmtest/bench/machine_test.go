@@ -4,8 +4,8 @@ package bench
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/json"
-	"fmt"
 	"io"
 	"net"
 	"os"
@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/opencontainers/go-digest"
 	"github.com/stretchr/testify/require"
 
 	"github.com/stacklok/waggle/host/disk"
@@ -36,16 +37,19 @@ const (
 // machine is a python machine without a supervisor.
 type machine struct {
 	client *guest.Client
-	// calls are what the guest dials after the ready handshake.
-	calls chan net.Conn
+	helper string // path of testdata/stream in the guest
+	// ready and raw are the calls of guestd and of `stream raw`.
+	ready, raw chan net.Conn
+	plain      net.Conn
 }
 
 // startMachine boots with the defaults of `waggle serve`, but without a network.
 func startMachine(b *testing.B) *machine {
 	b.Helper()
 	in := vmtest.Install(b)
-	backend := newBackend(b, in)
 	dir := b.TempDir()
+	helper := buildHelper(b)
+	backend := newBackend(b, in, helper)
 	root, scratch := disks(b, in.Data, dir)
 	sockets, err := os.MkdirTemp("", "wb") // a socket's path must be short
 	require.NoError(b, err)
@@ -55,68 +59,105 @@ func startMachine(b *testing.B) *machine {
 	addr, err := vsock.Unix(listener.Addr().String())
 	require.NoError(b, err)
 
-	m := &machine{client: guest.New(addr.Dial), calls: make(chan net.Conn, 1)}
+	m := &machine{client: guest.New(addr.Dial), ready: make(chan net.Conn, 1), raw: make(chan net.Conn, 1)}
 	vmm, err := backend.Start(b.Context(), vm.Spec{
 		ID: "bench", Dir: dir, CPUs: 1, MemoryMiB: memoryMiB,
 		Disks: []vm.Disk{{Path: root, ReadOnly: true}, {Path: scratch}},
-		Guest: listener, Console: io.Discard,
-		Ready: func(conn net.Conn) { m.calls <- conn },
+		Guest: listener, Console: io.Discard, Ready: m.called,
 	})
 	require.NoError(b, err)
 	b.Cleanup(func() {
 		require.NoError(b, m.client.Close())
 		require.NoError(b, vmm.Stop(context.Background()))
 	})
-	conn, err := m.call(b.Context())
-	require.NoError(b, err)
-	peer, err := guest.Welcome(b.Context(), conn)
+	peer, err := guest.Welcome(b.Context(), await(b, m.ready))
 	require.NoError(b, err)
 	require.NotZero(b, peer.Protocol)
-	require.NoError(b, m.client.Configure(b.Context(), &guestv1.SystemConfigureRequest{
-		User: &guestv1.WorkloadUser{},
-	}))
+	require.NoError(b, m.client.Configure(b.Context(), &guestv1.SystemConfigureRequest{User: &guestv1.WorkloadUser{}}))
+	m.plain = await(b, m.raw)
+	b.Cleanup(func() { _ = m.plain.Close() })
+	m.helper = copyHelper(b, m.client, helper)
 	return m
 }
 
-// call waits for the guest to dial.
-func (m *machine) call(ctx context.Context) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, callLimit)
-	defer cancel()
+// called sorts the guest's calls: the first byte of `stream raw` is zero, which
+// guestd's, the length of a message, never is.
+func (m *machine) called(conn net.Conn) {
+	first := make([]byte, 1)
+	if _, err := io.ReadFull(conn, first); err != nil {
+		_ = conn.Close()
+		return
+	}
+	to := m.raw
+	if first[0] != 0 {
+		conn = &unread{Conn: conn, first: first}
+		to = m.ready
+	}
 	select {
-	case conn := <-m.calls:
-		return conn, nil
-	case <-ctx.Done():
-		return nil, fmt.Errorf("wait for the guest to dial: %w", ctx.Err())
+	case to <- conn:
+	default:
+		_ = conn.Close() // one of each is enough
 	}
 }
 
-// throughVsock measures a plain stream.
-func (m *machine) throughVsock(b *testing.B, helper string, way direction) float64 {
-	b.Helper()
-	t := &transfer{way: way}
-	ended := make(chan error, 1)
-	go func() {
-		conn, err := m.call(b.Context())
-		if err == nil {
-			err = t.overConn(conn)
-		}
-		ended <- err
-	}()
-	runHelper(b, m.client, []string{helper, "vsock", string(way), fmt.Sprint(streamSize)}, nil)
-	require.NoError(b, <-ended)
-	return t.rate()
+// unread is a connection of which the first byte was read already.
+type unread struct {
+	net.Conn
+	first []byte
 }
 
-func newBackend(b *testing.B, in *vmtest.Installation) *qemu.Backend {
+func (u *unread) Read(p []byte) (int, error) {
+	if len(u.first) > 0 {
+		n := copy(p, u.first)
+		u.first = u.first[n:]
+		return n, nil
+	}
+	return u.Conn.Read(p)
+}
+
+func (u *unread) CloseWrite() error {
+	return u.Conn.(interface{ CloseWrite() error }).CloseWrite()
+}
+
+func await(b *testing.B, calls <-chan net.Conn) net.Conn {
 	b.Helper()
+	select {
+	case conn := <-calls:
+		return conn
+	case <-time.After(callLimit):
+		b.Fatal("the guest did not call")
+		return nil
+	}
+}
+
+// newBackend runs machines with the helper in front of guestd, see
+// testdata/stream.
+func newBackend(b *testing.B, in *vmtest.Installation, helper string) *qemu.Backend {
+	b.Helper()
+	init, err := os.ReadFile(helper)
+	require.NoError(b, err)
+	guestd, err := os.ReadFile(filepath.Join(filepath.Dir(in.Waggle), "guestd-linux-"+runtime.GOARCH))
+	require.NoError(b, err)
+	init = binary.LittleEndian.AppendUint64(append(init, guestd...), uint64(len(guestd)))
+	dir := b.TempDir()
+	path := filepath.Join(dir, "init")
+	require.NoError(b, os.WriteFile(path, init, 0o755))
 	backend, err := qemu.New(qemu.Config{
 		Kernel:     filepath.Join(in.Data, "kernel", "current"),
-		Guestd:     filepath.Join(filepath.Dir(in.Waggle), "guestd-linux-"+runtime.GOARCH),
-		GuestdInfo: json.RawMessage(`{}`),
-		CacheDir:   filepath.Join(in.Data, "initramfs"),
+		Guestd:     path,
+		GuestdInfo: guestdInfo(b, guestd),
+		CacheDir:   dir,
 	})
 	require.NoError(b, err)
 	return backend
+}
+
+// guestdInfo tells guestd that it is the one in the image, so that it stays.
+func guestdInfo(b *testing.B, guestd []byte) json.RawMessage {
+	b.Helper()
+	info, err := json.Marshal(map[string]any{"digest": digest.FromBytes(guestd)})
+	require.NoError(b, err)
+	return info
 }
 
 // disks returns the disk of the python image and an empty one in dir.

@@ -16,7 +16,7 @@ func benchMemoryStart(b *testing.B, e *environment) { e.memory(b) }
 
 // benchMemoryEnd is after the other benchmarks and a stream each way.
 func benchMemoryEnd(b *testing.B, e *environment) {
-	helper := installHelper(b, e.guest())
+	helper := copyHelper(b, e.guest(), buildHelper(b))
 	for _, way := range []direction{toGuest, toHost} {
 		throughGuestd(b, e.guest(), helper, way)
 	}

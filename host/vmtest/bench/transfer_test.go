@@ -4,6 +4,7 @@ package bench
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"net"
@@ -21,8 +22,8 @@ import (
 )
 
 const (
-	// pieceSize is what the host hands over at once, in bytes.
-	pieceSize = 64 << 10
+	// pieceSize is the most that the host hands over at once, in bytes.
+	pieceSize = 512 << 10
 	// transferLimit turns a stream that stalls into a failure.
 	transferLimit = 2 * time.Minute
 )
@@ -67,11 +68,17 @@ func (t *transfer) take(n int) bool {
 
 func (t *transfer) rate() float64 { return streamSize / t.ended.Sub(t.began).Seconds() }
 
-// overConn moves the bytes over a plain stream and closes it.
+// overConn moves the bytes over a plain stream.
 func (t *transfer) overConn(conn net.Conn) error {
-	defer conn.Close()
 	if err := conn.SetDeadline(time.Now().Add(transferLimit)); err != nil {
 		return err
+	}
+	ask := binary.LittleEndian.AppendUint64([]byte{'s'}, streamSize)
+	if t.way == toHost {
+		ask[0] = 'o'
+	}
+	if _, err := conn.Write(ask); err != nil {
+		return fmt.Errorf("ask for a stream: %w", err)
 	}
 	buf := make([]byte, pieceSize)
 	send := func() error {
@@ -143,45 +150,49 @@ func (s *overStdio) Write(p []byte) (int, error) {
 // execs numbers the commands of all machines.
 var execs atomic.Int64
 
+// throughVsock measures a plain stream.
+func (m *machine) throughVsock(b *testing.B, way direction) float64 {
+	b.Helper()
+	t := &transfer{way: way}
+	require.NoError(b, t.overConn(m.plain))
+	return t.rate()
+}
+
 // throughGuestd measures the standard streams of a command.
 func throughGuestd(b *testing.B, client *guest.Client, helper string, way direction) float64 {
 	b.Helper()
-	s := newOverStdio(way)
-	runHelper(b, client, []string{helper, "stdio", string(way), fmt.Sprint(streamSize)}, s)
-	return s.rate()
-}
-
-// runHelper runs the helper to its end; s may be nil.
-func runHelper(b *testing.B, client *guest.Client, argv []string, s *overStdio) {
-	b.Helper()
 	ctx, cancel := context.WithTimeout(b.Context(), transferLimit)
 	defer cancel()
-	start := &guestv1.Start{
-		ExecId:  fmt.Sprintf("stream-%d", execs.Add(1)),
-		Command: &guestv1.Start_Argv{Argv: &guestv1.Argv{Args: argv}},
-	}
-	e := guest.Exec{Start: start, Stderr: os.Stderr}
-	if s != nil {
-		start.StdinMode = guestv1.StdinMode_STDIN_MODE_PIPE
-		e.Stdin, e.Stdout = s, s
-	}
-	exited, err := client.Run(ctx, e)
+	s := newOverStdio(way)
+	exited, err := client.Run(ctx, guest.Exec{
+		Start: &guestv1.Start{
+			ExecId:    fmt.Sprintf("stream-%d", execs.Add(1)),
+			Command:   &guestv1.Start_Argv{Argv: &guestv1.Argv{Args: []string{helper, string(way), fmt.Sprint(streamSize)}}},
+			StdinMode: guestv1.StdinMode_STDIN_MODE_PIPE,
+		},
+		Stdin: s, Stdout: s, Stderr: os.Stderr,
+	})
 	require.NoError(b, err)
 	require.Nil(b, exited.GetSpawnFailure())
 	require.Zero(b, exited.GetExitCode())
-	if s != nil {
-		require.Zero(b, exited.GetStdoutDroppedBytes())
-	}
+	require.Zero(b, exited.GetStdoutDroppedBytes())
+	return s.rate()
 }
 
-// installHelper builds testdata/stream and copies it into the guest.
-func installHelper(b *testing.B, client *guest.Client) string {
+// buildHelper builds testdata/stream.
+func buildHelper(b *testing.B) string {
 	b.Helper()
 	path := filepath.Join(b.TempDir(), "stream")
 	build := exec.CommandContext(b.Context(), "go", "build", "-trimpath", "-ldflags=-s -w", "-o", path, "./testdata/stream")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux")
 	out, err := build.CombinedOutput()
 	require.NoError(b, err, "%s", out)
+	return path
+}
+
+// copyHelper puts it into the guest and returns its path there.
+func copyHelper(b *testing.B, client *guest.Client, path string) string {
+	b.Helper()
 	file, err := os.Open(path)
 	require.NoError(b, err)
 	defer file.Close()

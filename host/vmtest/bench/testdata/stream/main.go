@@ -2,14 +2,18 @@
 
 //go:build linux
 
-// Command stream is the guest's end of a stream that is measured:
+// Command stream is the guest's end of the streams that are measured.
 //
-//	stream vsock|stdio sink|source BYTES
+//	stream sink|source BYTES   over the standard streams
+//	stream raw                 over a plain vsock connection to the host
+//	stream                     as the first process of a machine
 //
-// The stream is a plain vsock connection to the host, or what guestd makes of
-// its standard streams; all else is the same. A sink says by one byte that it is
-// there, copies BYTES to /dev/null and says so by another byte. A source waits
-// for a byte and sends BYTES.
+// A sink says by one byte that it is there, copies BYTES to /dev/null and says so
+// by another byte. A source waits for a byte and sends BYTES. Over vsock the host
+// says in front of each which one it wants.
+//
+// Workloads may not open vsock sockets. So this is also /init: it starts itself
+// as raw, and puts guestd, which is appended to it, in its place.
 package main
 
 import (
@@ -21,9 +25,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// hostPort is the one that the host listens on, vm.ReadyPort.
-const hostPort = 1025
-
 const pieceSize = 64 << 10
 
 func main() {
@@ -34,45 +35,40 @@ func main() {
 }
 
 func run(args []string) error {
-	if len(args) != 3 {
-		return errors.New("usage: stream vsock|stdio sink|source BYTES")
+	switch {
+	case os.Getpid() == 1:
+		return becomeGuestd()
+	case len(args) == 1 && args[0] == "raw":
+		return serveHost()
+	case len(args) != 2:
+		return errors.New("usage: stream sink|source BYTES")
 	}
-	n, err := strconv.Atoi(args[2])
+	n, err := strconv.Atoi(args[1])
 	if err != nil {
 		return err
 	}
-	in, out := unix.Stdin, unix.Stdout
-	if args[0] == "vsock" {
-		if in, err = dial(); err != nil {
-			return fmt.Errorf("dial the host: %w", err)
-		}
-		out = in
+	if args[0] == "sink" {
+		return sink(unix.Stdin, unix.Stdout, n, "/dev/null")
 	}
-	if args[1] == "sink" {
-		return sink(in, out, n)
+	if err := source(unix.Stdin, unix.Stdout, n); err != nil {
+		return err
 	}
-	return source(in, out, n)
+	_, err = unix.Read(unix.Stdin, make([]byte, 1)) // until the host has all
+	return err
 }
 
-func dial() (int, error) {
-	fd, err := unix.Socket(unix.AF_VSOCK, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return -1, err
-	}
-	return fd, unix.Connect(fd, &unix.SockaddrVM{CID: unix.VMADDR_CID_HOST, Port: hostPort})
-}
-
-func sink(in, out, n int) error {
-	null, err := unix.Open("/dev/null", unix.O_WRONLY|unix.O_CLOEXEC, 0)
+func sink(in, out, n int, path string) error {
+	null, err := unix.Open(path, unix.O_WRONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
+	defer unix.Close(null)
 	if err := write(out, []byte{'r'}); err != nil {
 		return err
 	}
 	buf := make([]byte, pieceSize)
 	for n > 0 {
-		got, err := unix.Read(in, buf)
+		got, err := unix.Read(in, buf[:min(n, pieceSize)])
 		if err != nil {
 			return err
 		}
@@ -97,8 +93,7 @@ func source(in, out, n int) error {
 			return err
 		}
 	}
-	_, err := unix.Read(in, buf[:1]) // until the host has all and closes
-	return err
+	return nil
 }
 
 func write(fd int, data []byte) error {
