@@ -22,6 +22,7 @@ type cli struct {
 	Attach    attachCmd    `cmd:"" help:"Follow a command that runs, or return to a shell."`
 	Kill      killCmd      `cmd:"" help:"End a command with all its processes, or signal it."`
 	Top       topCmd       `cmd:"" help:"Show what an environment is doing."`
+	Cp        cpCmd        `cmd:"" help:"Copy files and directories to and from an environment."`
 	Ls        lsCmd        `cmd:"" help:"List files of an environment."`
 	Cat       catCmd       `cmd:"" help:"Print files of an environment."`
 	Forward   forwardCmd   `cmd:"" help:"Make a port of an environment reachable on this host."`

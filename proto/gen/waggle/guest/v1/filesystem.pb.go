@@ -1512,7 +1512,8 @@ func (x *FilesystemWatchResponse) GetFromPath() string {
 // FilesystemArchiveOutRequest asks for a tree.
 type FilesystemArchiveOutRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Root of the tree; entries are named relative to it.
+	// A directory, whose entries are named relative to it, or any other file, which
+	// becomes one entry with its base name. A symbolic link is not followed.
 	Path string `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
 	// Acts as root.
 	AsRoot        bool `protobuf:"varint,2,opt,name=as_root,json=asRoot,proto3" json:"as_root,omitempty"`
@@ -1568,7 +1569,9 @@ func (x *FilesystemArchiveOutRequest) GetAsRoot() bool {
 type FilesystemArchiveOutResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The next bytes.
-	Data          []byte `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
+	Data []byte `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
+	// The archive is complete. In the last message only.
+	Done          *ArchiveSummary `protobuf:"bytes,2,opt,name=done,proto3" json:"done,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1610,6 +1613,87 @@ func (x *FilesystemArchiveOutResponse) GetData() []byte {
 	return nil
 }
 
+func (x *FilesystemArchiveOutResponse) GetDone() *ArchiveSummary {
+	if x != nil {
+		return x.Done
+	}
+	return nil
+}
+
+// ArchiveSummary says what an archive holds.
+type ArchiveSummary struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Files, directories and links.
+	Entries uint64 `protobuf:"varint,1,opt,name=entries,proto3" json:"entries,omitempty"`
+	// Bytes of content, without holes.
+	Bytes uint64 `protobuf:"varint,2,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// Devices, FIFOs and sockets, which are left out.
+	Skipped uint64 `protobuf:"varint,3,opt,name=skipped,proto3" json:"skipped,omitempty"`
+	// Files that changed their size meanwhile: they are filled up with zeros or
+	// cut off.
+	Changed       uint64 `protobuf:"varint,4,opt,name=changed,proto3" json:"changed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ArchiveSummary) Reset() {
+	*x = ArchiveSummary{}
+	mi := &file_waggle_guest_v1_filesystem_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ArchiveSummary) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ArchiveSummary) ProtoMessage() {}
+
+func (x *ArchiveSummary) ProtoReflect() protoreflect.Message {
+	mi := &file_waggle_guest_v1_filesystem_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ArchiveSummary.ProtoReflect.Descriptor instead.
+func (*ArchiveSummary) Descriptor() ([]byte, []int) {
+	return file_waggle_guest_v1_filesystem_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *ArchiveSummary) GetEntries() uint64 {
+	if x != nil {
+		return x.Entries
+	}
+	return 0
+}
+
+func (x *ArchiveSummary) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *ArchiveSummary) GetSkipped() uint64 {
+	if x != nil {
+		return x.Skipped
+	}
+	return 0
+}
+
+func (x *ArchiveSummary) GetChanged() uint64 {
+	if x != nil {
+		return x.Changed
+	}
+	return 0
+}
+
 // FilesystemArchiveInRequest is one message of an upload.
 type FilesystemArchiveInRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1624,7 +1708,7 @@ type FilesystemArchiveInRequest struct {
 
 func (x *FilesystemArchiveInRequest) Reset() {
 	*x = FilesystemArchiveInRequest{}
-	mi := &file_waggle_guest_v1_filesystem_proto_msgTypes[21]
+	mi := &file_waggle_guest_v1_filesystem_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1636,7 +1720,7 @@ func (x *FilesystemArchiveInRequest) String() string {
 func (*FilesystemArchiveInRequest) ProtoMessage() {}
 
 func (x *FilesystemArchiveInRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_waggle_guest_v1_filesystem_proto_msgTypes[21]
+	mi := &file_waggle_guest_v1_filesystem_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1649,7 +1733,7 @@ func (x *FilesystemArchiveInRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FilesystemArchiveInRequest.ProtoReflect.Descriptor instead.
 func (*FilesystemArchiveInRequest) Descriptor() ([]byte, []int) {
-	return file_waggle_guest_v1_filesystem_proto_rawDescGZIP(), []int{21}
+	return file_waggle_guest_v1_filesystem_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *FilesystemArchiveInRequest) GetMessage() isFilesystemArchiveInRequest_Message {
@@ -1698,9 +1782,10 @@ func (*FilesystemArchiveInRequest_Data) isFilesystemArchiveInRequest_Message() {
 // ArchiveOpen says where an archive goes.
 type ArchiveOpen struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The directory; nothing is written outside it.
+	// The directory, which is made when it does not exist; nothing is written
+	// outside it. What exists there already is replaced, directories are filled.
 	Path string `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
-	// Acts as root, and then keeps owners.
+	// Acts as root, and then keeps owners and the setuid, setgid and sticky bits.
 	AsRoot        bool `protobuf:"varint,2,opt,name=as_root,json=asRoot,proto3" json:"as_root,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1708,7 +1793,7 @@ type ArchiveOpen struct {
 
 func (x *ArchiveOpen) Reset() {
 	*x = ArchiveOpen{}
-	mi := &file_waggle_guest_v1_filesystem_proto_msgTypes[22]
+	mi := &file_waggle_guest_v1_filesystem_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1720,7 +1805,7 @@ func (x *ArchiveOpen) String() string {
 func (*ArchiveOpen) ProtoMessage() {}
 
 func (x *ArchiveOpen) ProtoReflect() protoreflect.Message {
-	mi := &file_waggle_guest_v1_filesystem_proto_msgTypes[22]
+	mi := &file_waggle_guest_v1_filesystem_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1733,7 +1818,7 @@ func (x *ArchiveOpen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchiveOpen.ProtoReflect.Descriptor instead.
 func (*ArchiveOpen) Descriptor() ([]byte, []int) {
-	return file_waggle_guest_v1_filesystem_proto_rawDescGZIP(), []int{22}
+	return file_waggle_guest_v1_filesystem_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ArchiveOpen) GetPath() string {
@@ -1755,15 +1840,17 @@ type FilesystemArchiveInResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Files, directories and links.
 	Entries uint64 `protobuf:"varint,1,opt,name=entries,proto3" json:"entries,omitempty"`
-	// Bytes of content.
-	Bytes         uint64 `protobuf:"varint,2,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// Bytes of content, without holes.
+	Bytes uint64 `protobuf:"varint,2,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// Devices, FIFOs and sockets, which are left out.
+	Skipped       uint64 `protobuf:"varint,3,opt,name=skipped,proto3" json:"skipped,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *FilesystemArchiveInResponse) Reset() {
 	*x = FilesystemArchiveInResponse{}
-	mi := &file_waggle_guest_v1_filesystem_proto_msgTypes[23]
+	mi := &file_waggle_guest_v1_filesystem_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1775,7 +1862,7 @@ func (x *FilesystemArchiveInResponse) String() string {
 func (*FilesystemArchiveInResponse) ProtoMessage() {}
 
 func (x *FilesystemArchiveInResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_waggle_guest_v1_filesystem_proto_msgTypes[23]
+	mi := &file_waggle_guest_v1_filesystem_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1788,7 +1875,7 @@ func (x *FilesystemArchiveInResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FilesystemArchiveInResponse.ProtoReflect.Descriptor instead.
 func (*FilesystemArchiveInResponse) Descriptor() ([]byte, []int) {
-	return file_waggle_guest_v1_filesystem_proto_rawDescGZIP(), []int{23}
+	return file_waggle_guest_v1_filesystem_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *FilesystemArchiveInResponse) GetEntries() uint64 {
@@ -1801,6 +1888,13 @@ func (x *FilesystemArchiveInResponse) GetEntries() uint64 {
 func (x *FilesystemArchiveInResponse) GetBytes() uint64 {
 	if x != nil {
 		return x.Bytes
+	}
+	return 0
+}
+
+func (x *FilesystemArchiveInResponse) GetSkipped() uint64 {
+	if x != nil {
+		return x.Skipped
 	}
 	return 0
 }
@@ -1907,19 +2001,26 @@ const file_waggle_guest_v1_filesystem_proto_rawDesc = "" +
 	"\tfrom_path\x18\x03 \x01(\tR\bfromPath\"J\n" +
 	"\x1bFilesystemArchiveOutRequest\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x17\n" +
-	"\aas_root\x18\x02 \x01(\bR\x06asRoot\"2\n" +
+	"\aas_root\x18\x02 \x01(\bR\x06asRoot\"g\n" +
 	"\x1cFilesystemArchiveOutResponse\x12\x12\n" +
-	"\x04data\x18\x01 \x01(\fR\x04data\"q\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\x123\n" +
+	"\x04done\x18\x02 \x01(\v2\x1f.waggle.guest.v1.ArchiveSummaryR\x04done\"t\n" +
+	"\x0eArchiveSummary\x12\x18\n" +
+	"\aentries\x18\x01 \x01(\x04R\aentries\x12\x14\n" +
+	"\x05bytes\x18\x02 \x01(\x04R\x05bytes\x12\x18\n" +
+	"\askipped\x18\x03 \x01(\x04R\askipped\x12\x18\n" +
+	"\achanged\x18\x04 \x01(\x04R\achanged\"q\n" +
 	"\x1aFilesystemArchiveInRequest\x122\n" +
 	"\x04open\x18\x01 \x01(\v2\x1c.waggle.guest.v1.ArchiveOpenH\x00R\x04open\x12\x14\n" +
 	"\x04data\x18\x02 \x01(\fH\x00R\x04dataB\t\n" +
 	"\amessage\":\n" +
 	"\vArchiveOpen\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x17\n" +
-	"\aas_root\x18\x02 \x01(\bR\x06asRoot\"M\n" +
+	"\aas_root\x18\x02 \x01(\bR\x06asRoot\"g\n" +
 	"\x1bFilesystemArchiveInResponse\x12\x18\n" +
 	"\aentries\x18\x01 \x01(\x04R\aentries\x12\x14\n" +
-	"\x05bytes\x18\x02 \x01(\x04R\x05bytes*\xcd\x01\n" +
+	"\x05bytes\x18\x02 \x01(\x04R\x05bytes\x12\x18\n" +
+	"\askipped\x18\x03 \x01(\x04R\askipped*\xcd\x01\n" +
 	"\bFileType\x12\x19\n" +
 	"\x15FILE_TYPE_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11FILE_TYPE_REGULAR\x10\x01\x12\x17\n" +
@@ -1965,7 +2066,7 @@ func file_waggle_guest_v1_filesystem_proto_rawDescGZIP() []byte {
 }
 
 var file_waggle_guest_v1_filesystem_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_waggle_guest_v1_filesystem_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_waggle_guest_v1_filesystem_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_waggle_guest_v1_filesystem_proto_goTypes = []any{
 	(FileType)(0),                        // 0: waggle.guest.v1.FileType
 	(ChangeKind)(0),                      // 1: waggle.guest.v1.ChangeKind
@@ -1990,14 +2091,15 @@ var file_waggle_guest_v1_filesystem_proto_goTypes = []any{
 	(*FilesystemWatchResponse)(nil),      // 20: waggle.guest.v1.FilesystemWatchResponse
 	(*FilesystemArchiveOutRequest)(nil),  // 21: waggle.guest.v1.FilesystemArchiveOutRequest
 	(*FilesystemArchiveOutResponse)(nil), // 22: waggle.guest.v1.FilesystemArchiveOutResponse
-	(*FilesystemArchiveInRequest)(nil),   // 23: waggle.guest.v1.FilesystemArchiveInRequest
-	(*ArchiveOpen)(nil),                  // 24: waggle.guest.v1.ArchiveOpen
-	(*FilesystemArchiveInResponse)(nil),  // 25: waggle.guest.v1.FilesystemArchiveInResponse
-	(*timestamppb.Timestamp)(nil),        // 26: google.protobuf.Timestamp
+	(*ArchiveSummary)(nil),               // 23: waggle.guest.v1.ArchiveSummary
+	(*FilesystemArchiveInRequest)(nil),   // 24: waggle.guest.v1.FilesystemArchiveInRequest
+	(*ArchiveOpen)(nil),                  // 25: waggle.guest.v1.ArchiveOpen
+	(*FilesystemArchiveInResponse)(nil),  // 26: waggle.guest.v1.FilesystemArchiveInResponse
+	(*timestamppb.Timestamp)(nil),        // 27: google.protobuf.Timestamp
 }
 var file_waggle_guest_v1_filesystem_proto_depIdxs = []int32{
 	0,  // 0: waggle.guest.v1.Entry.type:type_name -> waggle.guest.v1.FileType
-	26, // 1: waggle.guest.v1.Entry.modified_at:type_name -> google.protobuf.Timestamp
+	27, // 1: waggle.guest.v1.Entry.modified_at:type_name -> google.protobuf.Timestamp
 	2,  // 2: waggle.guest.v1.FilesystemStatResponse.entry:type_name -> waggle.guest.v1.Entry
 	2,  // 3: waggle.guest.v1.FilesystemListResponse.entries:type_name -> waggle.guest.v1.Entry
 	3,  // 4: waggle.guest.v1.FilesystemListResponse.errors:type_name -> waggle.guest.v1.FileError
@@ -2007,32 +2109,33 @@ var file_waggle_guest_v1_filesystem_proto_depIdxs = []int32{
 	2,  // 8: waggle.guest.v1.FilesystemMakeDirResponse.entry:type_name -> waggle.guest.v1.Entry
 	2,  // 9: waggle.guest.v1.FilesystemMoveResponse.entry:type_name -> waggle.guest.v1.Entry
 	1,  // 10: waggle.guest.v1.FilesystemWatchResponse.kind:type_name -> waggle.guest.v1.ChangeKind
-	24, // 11: waggle.guest.v1.FilesystemArchiveInRequest.open:type_name -> waggle.guest.v1.ArchiveOpen
-	4,  // 12: waggle.guest.v1.Filesystem.Stat:input_type -> waggle.guest.v1.FilesystemStatRequest
-	6,  // 13: waggle.guest.v1.Filesystem.List:input_type -> waggle.guest.v1.FilesystemListRequest
-	8,  // 14: waggle.guest.v1.Filesystem.Read:input_type -> waggle.guest.v1.FilesystemReadRequest
-	10, // 15: waggle.guest.v1.Filesystem.Write:input_type -> waggle.guest.v1.FilesystemWriteRequest
-	13, // 16: waggle.guest.v1.Filesystem.MakeDir:input_type -> waggle.guest.v1.FilesystemMakeDirRequest
-	15, // 17: waggle.guest.v1.Filesystem.Remove:input_type -> waggle.guest.v1.FilesystemRemoveRequest
-	17, // 18: waggle.guest.v1.Filesystem.Move:input_type -> waggle.guest.v1.FilesystemMoveRequest
-	19, // 19: waggle.guest.v1.Filesystem.Watch:input_type -> waggle.guest.v1.FilesystemWatchRequest
-	21, // 20: waggle.guest.v1.Filesystem.ArchiveOut:input_type -> waggle.guest.v1.FilesystemArchiveOutRequest
-	23, // 21: waggle.guest.v1.Filesystem.ArchiveIn:input_type -> waggle.guest.v1.FilesystemArchiveInRequest
-	5,  // 22: waggle.guest.v1.Filesystem.Stat:output_type -> waggle.guest.v1.FilesystemStatResponse
-	7,  // 23: waggle.guest.v1.Filesystem.List:output_type -> waggle.guest.v1.FilesystemListResponse
-	9,  // 24: waggle.guest.v1.Filesystem.Read:output_type -> waggle.guest.v1.FilesystemReadResponse
-	12, // 25: waggle.guest.v1.Filesystem.Write:output_type -> waggle.guest.v1.FilesystemWriteResponse
-	14, // 26: waggle.guest.v1.Filesystem.MakeDir:output_type -> waggle.guest.v1.FilesystemMakeDirResponse
-	16, // 27: waggle.guest.v1.Filesystem.Remove:output_type -> waggle.guest.v1.FilesystemRemoveResponse
-	18, // 28: waggle.guest.v1.Filesystem.Move:output_type -> waggle.guest.v1.FilesystemMoveResponse
-	20, // 29: waggle.guest.v1.Filesystem.Watch:output_type -> waggle.guest.v1.FilesystemWatchResponse
-	22, // 30: waggle.guest.v1.Filesystem.ArchiveOut:output_type -> waggle.guest.v1.FilesystemArchiveOutResponse
-	25, // 31: waggle.guest.v1.Filesystem.ArchiveIn:output_type -> waggle.guest.v1.FilesystemArchiveInResponse
-	22, // [22:32] is the sub-list for method output_type
-	12, // [12:22] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	23, // 11: waggle.guest.v1.FilesystemArchiveOutResponse.done:type_name -> waggle.guest.v1.ArchiveSummary
+	25, // 12: waggle.guest.v1.FilesystemArchiveInRequest.open:type_name -> waggle.guest.v1.ArchiveOpen
+	4,  // 13: waggle.guest.v1.Filesystem.Stat:input_type -> waggle.guest.v1.FilesystemStatRequest
+	6,  // 14: waggle.guest.v1.Filesystem.List:input_type -> waggle.guest.v1.FilesystemListRequest
+	8,  // 15: waggle.guest.v1.Filesystem.Read:input_type -> waggle.guest.v1.FilesystemReadRequest
+	10, // 16: waggle.guest.v1.Filesystem.Write:input_type -> waggle.guest.v1.FilesystemWriteRequest
+	13, // 17: waggle.guest.v1.Filesystem.MakeDir:input_type -> waggle.guest.v1.FilesystemMakeDirRequest
+	15, // 18: waggle.guest.v1.Filesystem.Remove:input_type -> waggle.guest.v1.FilesystemRemoveRequest
+	17, // 19: waggle.guest.v1.Filesystem.Move:input_type -> waggle.guest.v1.FilesystemMoveRequest
+	19, // 20: waggle.guest.v1.Filesystem.Watch:input_type -> waggle.guest.v1.FilesystemWatchRequest
+	21, // 21: waggle.guest.v1.Filesystem.ArchiveOut:input_type -> waggle.guest.v1.FilesystemArchiveOutRequest
+	24, // 22: waggle.guest.v1.Filesystem.ArchiveIn:input_type -> waggle.guest.v1.FilesystemArchiveInRequest
+	5,  // 23: waggle.guest.v1.Filesystem.Stat:output_type -> waggle.guest.v1.FilesystemStatResponse
+	7,  // 24: waggle.guest.v1.Filesystem.List:output_type -> waggle.guest.v1.FilesystemListResponse
+	9,  // 25: waggle.guest.v1.Filesystem.Read:output_type -> waggle.guest.v1.FilesystemReadResponse
+	12, // 26: waggle.guest.v1.Filesystem.Write:output_type -> waggle.guest.v1.FilesystemWriteResponse
+	14, // 27: waggle.guest.v1.Filesystem.MakeDir:output_type -> waggle.guest.v1.FilesystemMakeDirResponse
+	16, // 28: waggle.guest.v1.Filesystem.Remove:output_type -> waggle.guest.v1.FilesystemRemoveResponse
+	18, // 29: waggle.guest.v1.Filesystem.Move:output_type -> waggle.guest.v1.FilesystemMoveResponse
+	20, // 30: waggle.guest.v1.Filesystem.Watch:output_type -> waggle.guest.v1.FilesystemWatchResponse
+	22, // 31: waggle.guest.v1.Filesystem.ArchiveOut:output_type -> waggle.guest.v1.FilesystemArchiveOutResponse
+	26, // 32: waggle.guest.v1.Filesystem.ArchiveIn:output_type -> waggle.guest.v1.FilesystemArchiveInResponse
+	23, // [23:33] is the sub-list for method output_type
+	13, // [13:23] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_waggle_guest_v1_filesystem_proto_init() }
@@ -2050,7 +2153,7 @@ func file_waggle_guest_v1_filesystem_proto_init() {
 	}
 	file_waggle_guest_v1_filesystem_proto_msgTypes[9].OneofWrappers = []any{}
 	file_waggle_guest_v1_filesystem_proto_msgTypes[11].OneofWrappers = []any{}
-	file_waggle_guest_v1_filesystem_proto_msgTypes[21].OneofWrappers = []any{
+	file_waggle_guest_v1_filesystem_proto_msgTypes[22].OneofWrappers = []any{
 		(*FilesystemArchiveInRequest_Open)(nil),
 		(*FilesystemArchiveInRequest_Data)(nil),
 	}
@@ -2060,7 +2163,7 @@ func file_waggle_guest_v1_filesystem_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_waggle_guest_v1_filesystem_proto_rawDesc), len(file_waggle_guest_v1_filesystem_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   24,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

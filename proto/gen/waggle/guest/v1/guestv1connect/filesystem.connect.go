@@ -80,9 +80,12 @@ type FilesystemClient interface {
 	Move(context.Context, *connect.Request[v1.FilesystemMoveRequest]) (*connect.Response[v1.FilesystemMoveResponse], error)
 	// Watch streams changes below a directory until the client goes.
 	Watch(context.Context, *connect.Request[v1.FilesystemWatchRequest]) (*connect.ServerStreamForClient[v1.FilesystemWatchResponse], error)
-	// ArchiveOut streams a tree as a tar archive.
+	// ArchiveOut streams a tree as a tar archive (POSIX.1-2001): files, directories,
+	// symbolic links, hard links within the tree, permissions, owners and times;
+	// holes as holes (GNU tar's PAX 1.0). An error ends the stream after a part of it.
 	ArchiveOut(context.Context, *connect.Request[v1.FilesystemArchiveOutRequest]) (*connect.ServerStreamForClient[v1.FilesystemArchiveOutResponse], error)
-	// ArchiveIn unpacks a tar archive below a directory.
+	// ArchiveIn unpacks a tar archive below a directory. What was unpacked before an
+	// error stays. Errors: InvalidArgument for an entry that would leave it.
 	ArchiveIn(context.Context) *connect.ClientStreamForClient[v1.FilesystemArchiveInRequest, v1.FilesystemArchiveInResponse]
 }
 
@@ -245,9 +248,12 @@ type FilesystemHandler interface {
 	Move(context.Context, *connect.Request[v1.FilesystemMoveRequest]) (*connect.Response[v1.FilesystemMoveResponse], error)
 	// Watch streams changes below a directory until the client goes.
 	Watch(context.Context, *connect.Request[v1.FilesystemWatchRequest], *connect.ServerStream[v1.FilesystemWatchResponse]) error
-	// ArchiveOut streams a tree as a tar archive.
+	// ArchiveOut streams a tree as a tar archive (POSIX.1-2001): files, directories,
+	// symbolic links, hard links within the tree, permissions, owners and times;
+	// holes as holes (GNU tar's PAX 1.0). An error ends the stream after a part of it.
 	ArchiveOut(context.Context, *connect.Request[v1.FilesystemArchiveOutRequest], *connect.ServerStream[v1.FilesystemArchiveOutResponse]) error
-	// ArchiveIn unpacks a tar archive below a directory.
+	// ArchiveIn unpacks a tar archive below a directory. What was unpacked before an
+	// error stays. Errors: InvalidArgument for an entry that would leave it.
 	ArchiveIn(context.Context, *connect.ClientStream[v1.FilesystemArchiveInRequest]) (*connect.Response[v1.FilesystemArchiveInResponse], error)
 }
 
