@@ -18,8 +18,7 @@ import (
 // inner serves Process to guestd's own services, which run commands as any
 // client does.
 type inner struct {
-	conns     chan net.Conn
-	done      chan struct{}
+	listener  *pipes
 	server    *http.Server
 	transport *http.Transport
 	served    chan struct{}
@@ -27,15 +26,18 @@ type inner struct {
 
 // startInner serves svc. The caller calls close.
 func startInner(svc *process.Service) *inner {
-	in := &inner{conns: make(chan net.Conn), done: make(chan struct{}), served: make(chan struct{})}
+	in := &inner{listener: newPipes(), served: make(chan struct{})}
 	protocols := new(http.Protocols)
 	protocols.SetUnencryptedHTTP2(true)
 	_, handler := guestv1connect.NewProcessHandler(svc, connect.WithReadMaxBytes(process.ReadMaxBytes), uncompressed())
 	in.server = &http.Server{Handler: handler, Protocols: protocols}
-	in.transport = &http.Transport{Protocols: protocols, DialContext: in.dial}
+	in.transport = &http.Transport{
+		Protocols:   protocols,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return in.listener.dial(ctx) },
+	}
 	go func() {
 		defer close(in.served)
-		_ = in.server.Serve(in) // ends with ErrServerClosed, by close
+		_ = in.server.Serve(in.listener) // ends with ErrServerClosed, by close
 	}()
 	return in
 }
@@ -45,40 +47,9 @@ func (in *inner) client() guestv1connect.ProcessClient {
 		connect.WithGRPC(), connect.WithAcceptCompression("gzip", nil, nil))
 }
 
-func (in *inner) dial(ctx context.Context, _, _ string) (net.Conn, error) {
-	ours, theirs := net.Pipe()
-	select {
-	case in.conns <- theirs:
-		return ours, nil
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	case <-in.done:
-		return nil, net.ErrClosed
-	}
-}
-
-// Accept implements net.Listener.
-func (in *inner) Accept() (net.Conn, error) {
-	select {
-	case conn := <-in.conns:
-		return conn, nil
-	case <-in.done:
-		return nil, net.ErrClosed
-	}
-}
-
-// Close implements net.Listener; the server calls it once.
-func (in *inner) Close() error {
-	close(in.done)
-	return nil
-}
-
-// Addr implements net.Listener.
-func (in *inner) Addr() net.Addr { return &net.UnixAddr{Net: "unix"} }
-
 // close cuts what runs and returns when the server has ended.
 func (in *inner) close() {
-	_ = in.server.Close() // in.Close cannot fail
+	_ = in.server.Close() // closing the listener cannot fail
 	<-in.served
 	in.transport.CloseIdleConnections()
 }
