@@ -15,7 +15,13 @@ step() { # step NAME COMMAND...
 	"$@"
 	echo "run: $name done after $(($(date +%s) - start)) s"
 }
-task() { go tool -modfile=tools/go.mod task --silent "$@"; }
+task() {
+	if [ -n "${TASK:-}" ]; then
+		"$TASK" --silent "$@"
+	else
+		go tool -modfile=tools/go.mod task --silent "$@"
+	fi
+}
 
 step "missing packages" task deps
 step "build" task build

@@ -127,11 +127,16 @@ func (f *vmFlags) launcher(holder string) (*environment.Launcher, error) {
 	}
 	l := &environment.Launcher{
 		Store: store, Disks: disks, Exe: exe, RunDir: run, ScratchDir: scratchDir(data),
-		Images:  map[string]string{"python": f.ImagePython, "node": f.ImageNode, "shell": f.ImageShell},
+		Images:  f.images(),
 		Backend: backend, Holder: holder,
 	}
 	l.Defaults.CPUs, l.Defaults.MemoryMiB, l.Defaults.DiskMiB = f.CPUs, f.MemoryMB, f.DiskMB
 	return l, nil
+}
+
+// images are the settings of the runtimes' images.
+func (f *vmFlags) images() map[string]string {
+	return map[string]string{"python": f.ImagePython, "node": f.ImageNode, "shell": f.ImageShell}
 }
 
 // backendSettings is what the supervise command makes a backend of. They travel
