@@ -185,10 +185,6 @@ func attachRequest(id string, cursor *guestv1.Cursor) *guestv1.ProcessRunRequest
 	return &guestv1.ProcessRunRequest{Message: &guestv1.ProcessRunRequest_Attach{Attach: &guestv1.Attach{ExecId: id, Cursor: cursor}}}
 }
 
-func stdinRequest(data []byte) *guestv1.ProcessRunRequest {
-	return &guestv1.ProcessRunRequest{Message: &guestv1.ProcessRunRequest_Stdin{Stdin: data}}
-}
-
 // take adds one message to the result.
 func (r *result) take(msg *guestv1.ProcessRunResponse) error {
 	if r.exited != nil {

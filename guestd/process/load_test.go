@@ -93,31 +93,6 @@ func TestManyAtOnce(t *testing.T) {
 	require.EqualValues(t, n+1, act.ended.Load())
 }
 
-// TestSameIDAtOnce starts one command many times at once; it runs once.
-func TestSameIDAtOnce(t *testing.T) {
-	t.Parallel()
-	f := newFixture(t)
-	dir := t.TempDir()
-	start := shell("echo run >> runs; cat runs; sleep 0.2")
-	start.Cwd = dir
-	start.OnDetach = guestv1.DetachPolicy_DETACH_POLICY_KEEP_RUNNING
-	var wg sync.WaitGroup
-	for range 20 {
-		wg.Go(func() {
-			r, err := f.do(start)
-			if err != nil {
-				t.Error(err)
-			} else if r.stdout.String() != "run\n" {
-				t.Errorf("got %q", r.stdout.String())
-			}
-		})
-	}
-	wg.Wait()
-	list, err := f.List(t.Context(), connect.NewRequest(&guestv1.ProcessListRequest{}))
-	require.NoError(t, err)
-	require.Len(t, list.Msg.GetExecs(), 1)
-}
-
 func BenchmarkTrue(b *testing.B) {
 	f := newFixture(b)
 	for b.Loop() {

@@ -163,51 +163,6 @@ func TestDetach(t *testing.T) {
 	})
 }
 
-// TestAttachContinues cuts the stream of a command that goes on when it is
-// told to, and reads on at the cursor. The file shows that it ran once.
-func TestAttachContinues(t *testing.T) {
-	t.Parallel()
-	f := newFixture(t)
-	dir := t.TempDir()
-	start := shell("echo run >> runs; echo one; until [ -e go ]; do sleep 0.02; done; echo two; exit 7")
-	start.Cwd = dir
-	start.OnDetach = guestv1.DetachPolicy_DETACH_POLICY_KEEP_RUNNING
-	ctx, cancel := context.WithCancel(t.Context())
-	stream, err := f.open(ctx, startRequest(start))
-	require.NoError(t, err)
-	got := &result{}
-	require.Equal(t, "one", firstLine(t, stream, got))
-	cut(cancel, stream)
-	require.NoError(t, os.WriteFile(dir+"/go", nil, 0o600))
-
-	start.Cursor = &guestv1.Cursor{StdoutOffset: uint64(got.stdout.Len())}
-	stream, err = f.open(t.Context(), startRequest(start)) // sent again, not attached
-	require.NoError(t, err)
-	again, err := follow(stream, got.stdout.Bytes())
-	require.NoError(t, err)
-	require.True(t, again.started.GetExisting())
-	require.Equal(t, got.started.GetPid(), again.started.GetPid())
-	require.Equal(t, "one\ntwo\n", again.stdout.String())
-	require.EqualValues(t, 7, again.exited.GetExitCode())
-
-	stream, err = f.open(t.Context(), attachRequest(start.GetExecId(), nil)) // from the first byte
-	require.NoError(t, err)
-	whole, err := follow(stream, nil)
-	require.NoError(t, err)
-	require.Equal(t, "one\ntwo\n", whole.stdout.String())
-	runs, err := os.ReadFile(dir + "/runs")
-	require.NoError(t, err)
-	require.Equal(t, "run\n", string(runs))
-
-	start.Command = &guestv1.Start_Shell{Shell: "echo another"}
-	_, err = f.do(start)
-	require.Equal(t, connect.CodeAlreadyExists, connect.CodeOf(err))
-	stream, err = f.open(t.Context(), attachRequest(start.GetExecId(), &guestv1.Cursor{StdoutOffset: 99}))
-	require.NoError(t, err)
-	_, err = stream.Receive()
-	require.Equal(t, connect.CodeInvalidArgument, connect.CodeOf(err))
-}
-
 func TestShutdown(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
