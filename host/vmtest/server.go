@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os/exec"
 	"regexp"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -153,11 +154,25 @@ func (c *Session) Do(t testing.TB, method string, params, result any) {
 		Result json.RawMessage `json:"result"`
 		Error  json.RawMessage `json:"error"`
 	}
+	if strings.HasPrefix(resp.Header.Get("Content-Type"), "text/event-stream") {
+		raw = lastEvent(raw)
+	}
 	require.NoError(t, json.Unmarshal(raw, &answer), "%s", raw)
 	require.Empty(t, answer.Error, "%s", answer.Error)
 	if result != nil {
 		require.NoError(t, json.Unmarshal(answer.Result, result), "%s", answer.Result)
 	}
+}
+
+// lastEvent is the data of the last event of a stream: the answer, after comments
+// that keep it alive and notifications. A long call is answered that way.
+func lastEvent(stream []byte) (data []byte) {
+	for line := range bytes.Lines(stream) {
+		if rest, ok := bytes.CutPrefix(line, []byte("data: ")); ok {
+			data = rest
+		}
+	}
+	return data
 }
 
 // Call calls a tool and decodes its structured content into out.
