@@ -45,7 +45,9 @@ func (c *imageBakeCmd) Run(ctx context.Context) error {
 	if dst == "" {
 		dst = c.Src
 	}
-	opts := image.ResolveOptions{Arch: c.Arch, AuthFile: c.AuthFile}
+	say := newProgress(os.Stderr, false)
+	defer say.done()
+	opts := image.ResolveOptions{Arch: c.Arch, AuthFile: c.AuthFile, Progress: pullSteps(say.step)}
 	src, err := store.Resolve(ctx, c.Src, opts)
 	if err != nil {
 		return fmt.Errorf("bake image: %w", err)
@@ -54,6 +56,7 @@ func (c *imageBakeCmd) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("bake image: %w", err)
 	}
+	say.step("appending guestd")
 	img, err := store.Bake(ctx, c.Src, dst, image.Guestd{
 		Path:        bin,
 		Version:     version.String(),
@@ -63,6 +66,7 @@ func (c *imageBakeCmd) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("bake image: %w", err)
 	}
+	say.done()
 	return printImage(os.Stdout, img)
 }
 

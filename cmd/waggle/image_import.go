@@ -48,11 +48,15 @@ func (c *imageImportCmd) Run(ctx context.Context) error {
 		defer func() { _ = f.Close() }()
 		in = f
 	}
+	say := newProgress(os.Stderr, false)
+	defer say.done()
+	say.step("reading " + c.Tar)
 	cfg := image.Config{Env: c.Env, User: c.User, WorkingDir: c.Workdir}
 	img, err := store.ImportRootfs(ctx, in, c.Ref, c.Arch, cfg)
 	if err != nil {
 		return fmt.Errorf("import image: %w", err)
 	}
+	say.done()
 	return printImage(os.Stdout, img)
 }
 
