@@ -97,6 +97,7 @@ func nothingToChange(ctx context.Context, t *testing.T, g *Guest) {
 		{CaBundlePem: []byte("none")},
 		{Env: &guestv1.EnvDefaults{Variables: map[string]string{"WAGGLE_CHANGED": "1"}}},
 		{Cwd: proto.String("/")},
+		{Results: &guestv1.ResultLimits{Count: 1}},
 	} {
 		_, err := g.System.Configure(ctx, connect.NewRequest(req))
 		require.Equal(t, connect.CodeFailedPrecondition, connect.CodeOf(err), "%v: %v", req, err)
@@ -119,8 +120,15 @@ func configure(ctx context.Context, t *testing.T, g *Guest) {
 	require.Equal(t, "contract", g.system(ctx, t).GetHostname())
 	require.Equal(t, "contract\ncontract\n", g.run(ctx, t, shell("hostname; cat /etc/hostname")).stdout.String())
 	set(before.GetHostname())
-	_, err := g.System.Configure(ctx, connect.NewRequest(&guestv1.SystemConfigureRequest{Hostname: proto.String("not a name")}))
-	refused(t, err, connect.CodeInvalidArgument, "hostname")
+	for field, req := range map[string]*guestv1.SystemConfigureRequest{
+		"hostname":             {Hostname: proto.String("not a name")},
+		"results.age":          {Results: &guestv1.ResultLimits{Age: durationpb.New(-1)}},
+		"results.count":        {Results: &guestv1.ResultLimits{Count: 1 << 30}},
+		"results.output_bytes": {Results: &guestv1.ResultLimits{OutputBytes: 1}},
+	} {
+		_, err := g.System.Configure(ctx, connect.NewRequest(req))
+		refused(t, err, connect.CodeInvalidArgument, field)
+	}
 }
 
 // echo serves one connection: it reads to the half-close, and only then answers.

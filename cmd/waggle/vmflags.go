@@ -11,11 +11,13 @@ import (
 	"path/filepath"
 	"runtime"
 	"syscall"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
 	"github.com/stacklok/waggle/host/disk"
 	"github.com/stacklok/waggle/host/environment"
+	"github.com/stacklok/waggle/host/supervisor"
 	"github.com/stacklok/waggle/proto"
 	"github.com/stacklok/waggle/version"
 )
@@ -94,6 +96,10 @@ type vmFlags struct {
 	MemoryMB uint32 `name:"memory-mb" help:"Memory in MiB." default:"512" env:"WAGGLE_DEFAULT_MEMORY_MB"`
 	DiskMB   uint32 `name:"disk-mb" help:"Size of the writable disk in MiB; it takes only what is used." default:"10240" env:"WAGGLE_DEFAULT_DISK_MB"`
 
+	KeepResults      time.Duration `help:"How long an ended command can be attached to, and asked for again under its id without being run twice; at most 720h." default:"1h" env:"WAGGLE_KEEP_RESULTS"`
+	KeepResultsCount uint32        `help:"How many ended commands are kept in a machine, at most 10000." default:"256" env:"WAGGLE_KEEP_RESULTS_COUNT"`
+	KeepResultsMB    uint32        `name:"keep-results-mb" help:"MiB of all commands' output that a machine's disk holds; the oldest of ended ones goes first." default:"1024" env:"WAGGLE_KEEP_RESULTS_MB"`
+
 	ImagePython string `help:"Image of the python runtime. Default: waggle/python of the local store, else the reference image." env:"WAGGLE_IMAGE_PYTHON" placeholder:"REF"`
 	ImageNode   string `help:"Image of the node runtime." env:"WAGGLE_IMAGE_NODE" placeholder:"REF"`
 	ImageShell  string `help:"Image of the shell runtime." env:"WAGGLE_IMAGE_SHELL" placeholder:"REF"`
@@ -130,6 +136,7 @@ func (f *vmFlags) launcher(holder string) (*environment.Launcher, error) {
 		Images:  f.images(),
 		Backend: backend, Holder: holder,
 	}
+	l.Results = supervisor.ResultLimits{Age: f.KeepResults, Count: f.KeepResultsCount, OutputMiB: f.KeepResultsMB}
 	l.Defaults.CPUs, l.Defaults.MemoryMiB, l.Defaults.DiskMiB = f.CPUs, f.MemoryMB, f.DiskMB
 	return l, nil
 }

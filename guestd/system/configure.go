@@ -122,6 +122,16 @@ func (s *Service) check(msg *guestv1.SystemConfigureRequest) ([]step, error) {
 			return nil
 		})
 	}
+	if msg.GetResults() != nil {
+		keep, err := checkResults(msg.GetResults())
+		if err != nil {
+			return nil, err
+		}
+		plan = append(plan, func(*boot.Machine) error {
+			s.cfg.Execs.Keep(keep.age, keep.count, keep.bytes)
+			return nil
+		})
+	}
 	return plan, nil
 }
 

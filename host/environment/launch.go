@@ -47,6 +47,8 @@ type Launcher struct {
 	Resolve image.ResolveOptions
 	// Defaults fill what a request leaves at zero.
 	Defaults struct{ CPUs, MemoryMiB, DiskMiB uint32 }
+	// Results bounds what a machine keeps of ended execs.
+	Results supervisor.ResultLimits
 	// NoNetwork machines have no network card.
 	NoNetwork bool
 	// Backend goes to the supervisor as it is.
@@ -167,7 +169,7 @@ func (l *Launcher) spec(req Request, img *image.Image, root string) supervisor.S
 		DiskMiB:   int(orDefault(req.DiskMiB, l.Defaults.DiskMiB)),
 		Network:   supervisor.NetworkOpen, Env: imageEnv(img.Config.Env),
 		IdleTimeout: req.IdleTimeout, MaxLifetime: req.MaxLifetime, OrphanTimeout: req.OrphanTimeout,
-		Backend: l.Backend,
+		Results: l.Results, Backend: l.Backend,
 	}
 	if l.NoNetwork {
 		s.Network = supervisor.NetworkNone

@@ -10,6 +10,7 @@ import (
 	"net"
 	"time"
 
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/stacklok/waggle/host/egress"
@@ -192,6 +193,11 @@ func (s *supervisor) configure(bootCtx context.Context, m *machine, conn net.Con
 		Hostname: &s.spec.ID,
 		Env:      &guestv1.EnvDefaults{Variables: s.spec.Env},
 		User:     &guestv1.WorkloadUser{Name: s.spec.User},
+		Results: &guestv1.ResultLimits{
+			Age:         durationpb.New(s.spec.Results.Age),
+			Count:       s.spec.Results.Count,
+			OutputBytes: uint64(s.spec.Results.OutputMiB) << 20,
+		},
 	}
 	if s.spec.Cwd != "" {
 		req.Cwd = &s.spec.Cwd

@@ -44,6 +44,8 @@ type Spec struct {
 	Env  map[string]string `json:"env,omitempty"`
 	Cwd  string            `json:"cwd,omitempty"`
 	User string            `json:"user,omitempty"`
+	// Results bounds what guestd keeps of ended execs.
+	Results ResultLimits `json:"results,omitzero"`
 	// Limits; zero is none. IdleTimeout counts from the end of the last
 	// activity, MaxLifetime from the start of the supervisor, OrphanTimeout from
 	// when the last holder went.
@@ -52,6 +54,13 @@ type Spec struct {
 	OrphanTimeout time.Duration `json:"orphan_timeout_ns,omitempty"`
 	// Backend is for whoever makes the vm.Backend: kernel, guestd, accelerator.
 	Backend json.RawMessage `json:"backend,omitempty"`
+}
+
+// ResultLimits bound what is kept of ended execs. Zero is guestd's own limit.
+type ResultLimits struct {
+	Age       time.Duration `json:"age_ns,omitempty"`
+	Count     uint32        `json:"count,omitempty"`
+	OutputMiB uint32        `json:"output_mib,omitempty"`
 }
 
 var validID = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)

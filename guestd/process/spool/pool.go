@@ -25,7 +25,7 @@ const (
 // Pool is a directory of spools. Its methods may be called concurrently.
 type Pool struct {
 	dir    string
-	max    int64
+	max    atomic.Int64
 	free   func() bool // removes a spool that is not needed; false: there is none
 	used   atomic.Int64
 	serial atomic.Uint64
@@ -48,7 +48,9 @@ func NewPool(dir string, max int64, free func() bool) (*Pool, error) {
 			return nil, fmt.Errorf("remove old spool: %w", err)
 		}
 	}
-	return &Pool{dir: dir, max: max, free: free}, nil
+	p := &Pool{dir: dir, free: free}
+	p.max.Store(max)
+	return p, nil
 }
 
 // New returns an empty spool that keeps at most limit bytes of each stream. The
@@ -67,18 +69,21 @@ func (p *Pool) New(limit uint64) *Spool {
 	return s
 }
 
+// SetMax changes the budget. What is used beyond it stays until room is made.
+func (p *Pool) SetMax(max int64) { p.max.Store(max) }
+
 // Used returns the bytes that spools hold of the budget.
 func (p *Pool) Used() int64 { return p.used.Load() }
 
 // makeRoom frees spools until one more step of growth fits.
 func (p *Pool) makeRoom() {
-	for p.free != nil && p.used.Load()+grain > p.max && p.free() {
+	for p.free != nil && p.used.Load()+grain > p.max.Load() && p.free() {
 	}
 }
 
 // take reserves n bytes; force takes them whether or not they are there.
 func (p *Pool) take(n uint64, force bool) bool {
-	if p.used.Add(int64(n)) <= p.max || force {
+	if p.used.Add(int64(n)) <= p.max.Load() || force {
 		return true
 	}
 	p.used.Add(-int64(n))

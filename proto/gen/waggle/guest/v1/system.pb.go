@@ -298,7 +298,9 @@ type SystemConfigureRequest struct {
 	// Who runs the workload.
 	User *WorkloadUser `protobuf:"bytes,6,opt,name=user,proto3" json:"user,omitempty"`
 	// Working directory of execs that name none. Empty: the user's home.
-	Cwd           *string `protobuf:"bytes,7,opt,name=cwd,proto3,oneof" json:"cwd,omitempty"`
+	Cwd *string `protobuf:"bytes,7,opt,name=cwd,proto3,oneof" json:"cwd,omitempty"`
+	// How long the results of execs that have ended are kept.
+	Results       *ResultLimits `protobuf:"bytes,8,opt,name=results,proto3" json:"results,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -382,6 +384,80 @@ func (x *SystemConfigureRequest) GetCwd() string {
 	return ""
 }
 
+func (x *SystemConfigureRequest) GetResults() *ResultLimits {
+	if x != nil {
+		return x.Results
+	}
+	return nil
+}
+
+// ResultLimits bound what is kept of ended execs: their ids, outcomes and output.
+// The oldest go first; one that is followed stays. A field that is zero stays as
+// it is.
+type ResultLimits struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Time since the end. At first one hour; at most 30 days.
+	Age *durationpb.Duration `protobuf:"bytes,1,opt,name=age,proto3" json:"age,omitempty"`
+	// Number of execs. At first 256; at most 10000.
+	Count uint32 `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
+	// Bytes of output of all execs on disk, those that run included. At first
+	// 1 GiB; at least 1 MiB.
+	OutputBytes   uint64 `protobuf:"varint,3,opt,name=output_bytes,json=outputBytes,proto3" json:"output_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResultLimits) Reset() {
+	*x = ResultLimits{}
+	mi := &file_waggle_guest_v1_system_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResultLimits) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResultLimits) ProtoMessage() {}
+
+func (x *ResultLimits) ProtoReflect() protoreflect.Message {
+	mi := &file_waggle_guest_v1_system_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResultLimits.ProtoReflect.Descriptor instead.
+func (*ResultLimits) Descriptor() ([]byte, []int) {
+	return file_waggle_guest_v1_system_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ResultLimits) GetAge() *durationpb.Duration {
+	if x != nil {
+		return x.Age
+	}
+	return nil
+}
+
+func (x *ResultLimits) GetCount() uint32 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *ResultLimits) GetOutputBytes() uint64 {
+	if x != nil {
+		return x.OutputBytes
+	}
+	return 0
+}
+
 // NetworkConfig is the configuration of the first network card.
 type NetworkConfig struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -401,7 +477,7 @@ type NetworkConfig struct {
 
 func (x *NetworkConfig) Reset() {
 	*x = NetworkConfig{}
-	mi := &file_waggle_guest_v1_system_proto_msgTypes[3]
+	mi := &file_waggle_guest_v1_system_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -413,7 +489,7 @@ func (x *NetworkConfig) String() string {
 func (*NetworkConfig) ProtoMessage() {}
 
 func (x *NetworkConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_waggle_guest_v1_system_proto_msgTypes[3]
+	mi := &file_waggle_guest_v1_system_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -426,7 +502,7 @@ func (x *NetworkConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkConfig.ProtoReflect.Descriptor instead.
 func (*NetworkConfig) Descriptor() ([]byte, []int) {
-	return file_waggle_guest_v1_system_proto_rawDescGZIP(), []int{3}
+	return file_waggle_guest_v1_system_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *NetworkConfig) GetAddress() string {
@@ -475,7 +551,7 @@ type EnvDefaults struct {
 
 func (x *EnvDefaults) Reset() {
 	*x = EnvDefaults{}
-	mi := &file_waggle_guest_v1_system_proto_msgTypes[4]
+	mi := &file_waggle_guest_v1_system_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -487,7 +563,7 @@ func (x *EnvDefaults) String() string {
 func (*EnvDefaults) ProtoMessage() {}
 
 func (x *EnvDefaults) ProtoReflect() protoreflect.Message {
-	mi := &file_waggle_guest_v1_system_proto_msgTypes[4]
+	mi := &file_waggle_guest_v1_system_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -500,7 +576,7 @@ func (x *EnvDefaults) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnvDefaults.ProtoReflect.Descriptor instead.
 func (*EnvDefaults) Descriptor() ([]byte, []int) {
-	return file_waggle_guest_v1_system_proto_rawDescGZIP(), []int{4}
+	return file_waggle_guest_v1_system_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *EnvDefaults) GetVariables() map[string]string {
@@ -525,7 +601,7 @@ type WorkloadUser struct {
 
 func (x *WorkloadUser) Reset() {
 	*x = WorkloadUser{}
-	mi := &file_waggle_guest_v1_system_proto_msgTypes[5]
+	mi := &file_waggle_guest_v1_system_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -537,7 +613,7 @@ func (x *WorkloadUser) String() string {
 func (*WorkloadUser) ProtoMessage() {}
 
 func (x *WorkloadUser) ProtoReflect() protoreflect.Message {
-	mi := &file_waggle_guest_v1_system_proto_msgTypes[5]
+	mi := &file_waggle_guest_v1_system_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -550,7 +626,7 @@ func (x *WorkloadUser) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkloadUser.ProtoReflect.Descriptor instead.
 func (*WorkloadUser) Descriptor() ([]byte, []int) {
-	return file_waggle_guest_v1_system_proto_rawDescGZIP(), []int{5}
+	return file_waggle_guest_v1_system_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *WorkloadUser) GetName() string {
@@ -583,7 +659,7 @@ type SystemConfigureResponse struct {
 
 func (x *SystemConfigureResponse) Reset() {
 	*x = SystemConfigureResponse{}
-	mi := &file_waggle_guest_v1_system_proto_msgTypes[6]
+	mi := &file_waggle_guest_v1_system_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -595,7 +671,7 @@ func (x *SystemConfigureResponse) String() string {
 func (*SystemConfigureResponse) ProtoMessage() {}
 
 func (x *SystemConfigureResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_waggle_guest_v1_system_proto_msgTypes[6]
+	mi := &file_waggle_guest_v1_system_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -608,7 +684,7 @@ func (x *SystemConfigureResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SystemConfigureResponse.ProtoReflect.Descriptor instead.
 func (*SystemConfigureResponse) Descriptor() ([]byte, []int) {
-	return file_waggle_guest_v1_system_proto_rawDescGZIP(), []int{6}
+	return file_waggle_guest_v1_system_proto_rawDescGZIP(), []int{7}
 }
 
 // SystemMetricsRequest asks for measurements.
@@ -622,7 +698,7 @@ type SystemMetricsRequest struct {
 
 func (x *SystemMetricsRequest) Reset() {
 	*x = SystemMetricsRequest{}
-	mi := &file_waggle_guest_v1_system_proto_msgTypes[7]
+	mi := &file_waggle_guest_v1_system_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -634,7 +710,7 @@ func (x *SystemMetricsRequest) String() string {
 func (*SystemMetricsRequest) ProtoMessage() {}
 
 func (x *SystemMetricsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_waggle_guest_v1_system_proto_msgTypes[7]
+	mi := &file_waggle_guest_v1_system_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -647,7 +723,7 @@ func (x *SystemMetricsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SystemMetricsRequest.ProtoReflect.Descriptor instead.
 func (*SystemMetricsRequest) Descriptor() ([]byte, []int) {
-	return file_waggle_guest_v1_system_proto_rawDescGZIP(), []int{7}
+	return file_waggle_guest_v1_system_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *SystemMetricsRequest) GetInterval() *durationpb.Duration {
@@ -680,7 +756,7 @@ type SystemMetricsResponse struct {
 
 func (x *SystemMetricsResponse) Reset() {
 	*x = SystemMetricsResponse{}
-	mi := &file_waggle_guest_v1_system_proto_msgTypes[8]
+	mi := &file_waggle_guest_v1_system_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -692,7 +768,7 @@ func (x *SystemMetricsResponse) String() string {
 func (*SystemMetricsResponse) ProtoMessage() {}
 
 func (x *SystemMetricsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_waggle_guest_v1_system_proto_msgTypes[8]
+	mi := &file_waggle_guest_v1_system_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -705,7 +781,7 @@ func (x *SystemMetricsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SystemMetricsResponse.ProtoReflect.Descriptor instead.
 func (*SystemMetricsResponse) Descriptor() ([]byte, []int) {
-	return file_waggle_guest_v1_system_proto_rawDescGZIP(), []int{8}
+	return file_waggle_guest_v1_system_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *SystemMetricsResponse) GetTime() *timestamppb.Timestamp {
@@ -768,7 +844,7 @@ type SystemShutdownRequest struct {
 
 func (x *SystemShutdownRequest) Reset() {
 	*x = SystemShutdownRequest{}
-	mi := &file_waggle_guest_v1_system_proto_msgTypes[9]
+	mi := &file_waggle_guest_v1_system_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -780,7 +856,7 @@ func (x *SystemShutdownRequest) String() string {
 func (*SystemShutdownRequest) ProtoMessage() {}
 
 func (x *SystemShutdownRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_waggle_guest_v1_system_proto_msgTypes[9]
+	mi := &file_waggle_guest_v1_system_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -793,7 +869,7 @@ func (x *SystemShutdownRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SystemShutdownRequest.ProtoReflect.Descriptor instead.
 func (*SystemShutdownRequest) Descriptor() ([]byte, []int) {
-	return file_waggle_guest_v1_system_proto_rawDescGZIP(), []int{9}
+	return file_waggle_guest_v1_system_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *SystemShutdownRequest) GetGrace() *durationpb.Duration {
@@ -812,7 +888,7 @@ type SystemShutdownResponse struct {
 
 func (x *SystemShutdownResponse) Reset() {
 	*x = SystemShutdownResponse{}
-	mi := &file_waggle_guest_v1_system_proto_msgTypes[10]
+	mi := &file_waggle_guest_v1_system_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -824,7 +900,7 @@ func (x *SystemShutdownResponse) String() string {
 func (*SystemShutdownResponse) ProtoMessage() {}
 
 func (x *SystemShutdownResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_waggle_guest_v1_system_proto_msgTypes[10]
+	mi := &file_waggle_guest_v1_system_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -837,7 +913,7 @@ func (x *SystemShutdownResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SystemShutdownResponse.ProtoReflect.Descriptor instead.
 func (*SystemShutdownResponse) Descriptor() ([]byte, []int) {
-	return file_waggle_guest_v1_system_proto_rawDescGZIP(), []int{10}
+	return file_waggle_guest_v1_system_proto_rawDescGZIP(), []int{11}
 }
 
 // SystemTunnelRequest is one message towards the guest.
@@ -854,7 +930,7 @@ type SystemTunnelRequest struct {
 
 func (x *SystemTunnelRequest) Reset() {
 	*x = SystemTunnelRequest{}
-	mi := &file_waggle_guest_v1_system_proto_msgTypes[11]
+	mi := &file_waggle_guest_v1_system_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -866,7 +942,7 @@ func (x *SystemTunnelRequest) String() string {
 func (*SystemTunnelRequest) ProtoMessage() {}
 
 func (x *SystemTunnelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_waggle_guest_v1_system_proto_msgTypes[11]
+	mi := &file_waggle_guest_v1_system_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -879,7 +955,7 @@ func (x *SystemTunnelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SystemTunnelRequest.ProtoReflect.Descriptor instead.
 func (*SystemTunnelRequest) Descriptor() ([]byte, []int) {
-	return file_waggle_guest_v1_system_proto_rawDescGZIP(), []int{11}
+	return file_waggle_guest_v1_system_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SystemTunnelRequest) GetMessage() isSystemTunnelRequest_Message {
@@ -936,7 +1012,7 @@ type TunnelOpen struct {
 
 func (x *TunnelOpen) Reset() {
 	*x = TunnelOpen{}
-	mi := &file_waggle_guest_v1_system_proto_msgTypes[12]
+	mi := &file_waggle_guest_v1_system_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -948,7 +1024,7 @@ func (x *TunnelOpen) String() string {
 func (*TunnelOpen) ProtoMessage() {}
 
 func (x *TunnelOpen) ProtoReflect() protoreflect.Message {
-	mi := &file_waggle_guest_v1_system_proto_msgTypes[12]
+	mi := &file_waggle_guest_v1_system_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -961,7 +1037,7 @@ func (x *TunnelOpen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelOpen.ProtoReflect.Descriptor instead.
 func (*TunnelOpen) Descriptor() ([]byte, []int) {
-	return file_waggle_guest_v1_system_proto_rawDescGZIP(), []int{12}
+	return file_waggle_guest_v1_system_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *TunnelOpen) GetPort() uint32 {
@@ -983,7 +1059,7 @@ type SystemTunnelResponse struct {
 
 func (x *SystemTunnelResponse) Reset() {
 	*x = SystemTunnelResponse{}
-	mi := &file_waggle_guest_v1_system_proto_msgTypes[13]
+	mi := &file_waggle_guest_v1_system_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -995,7 +1071,7 @@ func (x *SystemTunnelResponse) String() string {
 func (*SystemTunnelResponse) ProtoMessage() {}
 
 func (x *SystemTunnelResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_waggle_guest_v1_system_proto_msgTypes[13]
+	mi := &file_waggle_guest_v1_system_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1008,7 +1084,7 @@ func (x *SystemTunnelResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SystemTunnelResponse.ProtoReflect.Descriptor instead.
 func (*SystemTunnelResponse) Descriptor() ([]byte, []int) {
-	return file_waggle_guest_v1_system_proto_rawDescGZIP(), []int{13}
+	return file_waggle_guest_v1_system_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *SystemTunnelResponse) GetData() []byte {
@@ -1046,7 +1122,7 @@ const file_waggle_guest_v1_system_proto_rawDesc = "" +
 	"\x10agent_goroutines\x18\x11 \x01(\rR\x0fagentGoroutines\x12+\n" +
 	"\x11agent_descriptors\x18\x12 \x01(\rR\x10agentDescriptors\x12!\n" +
 	"\fexec_cgroups\x18\x13 \x01(\rR\vexecCgroups\x12\x1a\n" +
-	"\bhostname\x18\x14 \x01(\tR\bhostname\"\xef\x02\n" +
+	"\bhostname\x18\x14 \x01(\tR\bhostname\"\xa8\x03\n" +
 	"\x16SystemConfigureRequest\x12\x1f\n" +
 	"\bhostname\x18\x01 \x01(\tH\x00R\bhostname\x88\x01\x01\x128\n" +
 	"\anetwork\x18\x02 \x01(\v2\x1e.waggle.guest.v1.NetworkConfigR\anetwork\x12'\n" +
@@ -1054,10 +1130,15 @@ const file_waggle_guest_v1_system_proto_rawDesc = "" +
 	"\x03env\x18\x04 \x01(\v2\x1c.waggle.guest.v1.EnvDefaultsR\x03env\x120\n" +
 	"\x05clock\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05clock\x121\n" +
 	"\x04user\x18\x06 \x01(\v2\x1d.waggle.guest.v1.WorkloadUserR\x04user\x12\x15\n" +
-	"\x03cwd\x18\a \x01(\tH\x02R\x03cwd\x88\x01\x01B\v\n" +
+	"\x03cwd\x18\a \x01(\tH\x02R\x03cwd\x88\x01\x01\x127\n" +
+	"\aresults\x18\b \x01(\v2\x1d.waggle.guest.v1.ResultLimitsR\aresultsB\v\n" +
 	"\t_hostnameB\x10\n" +
 	"\x0e_ca_bundle_pemB\x06\n" +
-	"\x04_cwd\"\x9e\x01\n" +
+	"\x04_cwd\"t\n" +
+	"\fResultLimits\x12+\n" +
+	"\x03age\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x03age\x12\x14\n" +
+	"\x05count\x18\x02 \x01(\rR\x05count\x12!\n" +
+	"\foutput_bytes\x18\x03 \x01(\x04R\voutputBytes\"\x9e\x01\n" +
 	"\rNetworkConfig\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x18\n" +
 	"\agateway\x18\x02 \x01(\tR\agateway\x12 \n" +
@@ -1115,59 +1196,62 @@ func file_waggle_guest_v1_system_proto_rawDescGZIP() []byte {
 	return file_waggle_guest_v1_system_proto_rawDescData
 }
 
-var file_waggle_guest_v1_system_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_waggle_guest_v1_system_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_waggle_guest_v1_system_proto_goTypes = []any{
 	(*SystemInfoRequest)(nil),       // 0: waggle.guest.v1.SystemInfoRequest
 	(*SystemInfoResponse)(nil),      // 1: waggle.guest.v1.SystemInfoResponse
 	(*SystemConfigureRequest)(nil),  // 2: waggle.guest.v1.SystemConfigureRequest
-	(*NetworkConfig)(nil),           // 3: waggle.guest.v1.NetworkConfig
-	(*EnvDefaults)(nil),             // 4: waggle.guest.v1.EnvDefaults
-	(*WorkloadUser)(nil),            // 5: waggle.guest.v1.WorkloadUser
-	(*SystemConfigureResponse)(nil), // 6: waggle.guest.v1.SystemConfigureResponse
-	(*SystemMetricsRequest)(nil),    // 7: waggle.guest.v1.SystemMetricsRequest
-	(*SystemMetricsResponse)(nil),   // 8: waggle.guest.v1.SystemMetricsResponse
-	(*SystemShutdownRequest)(nil),   // 9: waggle.guest.v1.SystemShutdownRequest
-	(*SystemShutdownResponse)(nil),  // 10: waggle.guest.v1.SystemShutdownResponse
-	(*SystemTunnelRequest)(nil),     // 11: waggle.guest.v1.SystemTunnelRequest
-	(*TunnelOpen)(nil),              // 12: waggle.guest.v1.TunnelOpen
-	(*SystemTunnelResponse)(nil),    // 13: waggle.guest.v1.SystemTunnelResponse
-	nil,                             // 14: waggle.guest.v1.EnvDefaults.VariablesEntry
-	(*AgentInfo)(nil),               // 15: waggle.guest.v1.AgentInfo
-	(*BootPhase)(nil),               // 16: waggle.guest.v1.BootPhase
-	(*durationpb.Duration)(nil),     // 17: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),   // 18: google.protobuf.Timestamp
+	(*ResultLimits)(nil),            // 3: waggle.guest.v1.ResultLimits
+	(*NetworkConfig)(nil),           // 4: waggle.guest.v1.NetworkConfig
+	(*EnvDefaults)(nil),             // 5: waggle.guest.v1.EnvDefaults
+	(*WorkloadUser)(nil),            // 6: waggle.guest.v1.WorkloadUser
+	(*SystemConfigureResponse)(nil), // 7: waggle.guest.v1.SystemConfigureResponse
+	(*SystemMetricsRequest)(nil),    // 8: waggle.guest.v1.SystemMetricsRequest
+	(*SystemMetricsResponse)(nil),   // 9: waggle.guest.v1.SystemMetricsResponse
+	(*SystemShutdownRequest)(nil),   // 10: waggle.guest.v1.SystemShutdownRequest
+	(*SystemShutdownResponse)(nil),  // 11: waggle.guest.v1.SystemShutdownResponse
+	(*SystemTunnelRequest)(nil),     // 12: waggle.guest.v1.SystemTunnelRequest
+	(*TunnelOpen)(nil),              // 13: waggle.guest.v1.TunnelOpen
+	(*SystemTunnelResponse)(nil),    // 14: waggle.guest.v1.SystemTunnelResponse
+	nil,                             // 15: waggle.guest.v1.EnvDefaults.VariablesEntry
+	(*AgentInfo)(nil),               // 16: waggle.guest.v1.AgentInfo
+	(*BootPhase)(nil),               // 17: waggle.guest.v1.BootPhase
+	(*durationpb.Duration)(nil),     // 18: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),   // 19: google.protobuf.Timestamp
 }
 var file_waggle_guest_v1_system_proto_depIdxs = []int32{
-	15, // 0: waggle.guest.v1.SystemInfoResponse.agent:type_name -> waggle.guest.v1.AgentInfo
-	16, // 1: waggle.guest.v1.SystemInfoResponse.boot_phases:type_name -> waggle.guest.v1.BootPhase
-	17, // 2: waggle.guest.v1.SystemInfoResponse.uptime:type_name -> google.protobuf.Duration
-	18, // 3: waggle.guest.v1.SystemInfoResponse.now:type_name -> google.protobuf.Timestamp
-	17, // 4: waggle.guest.v1.SystemInfoResponse.idle:type_name -> google.protobuf.Duration
-	3,  // 5: waggle.guest.v1.SystemConfigureRequest.network:type_name -> waggle.guest.v1.NetworkConfig
-	4,  // 6: waggle.guest.v1.SystemConfigureRequest.env:type_name -> waggle.guest.v1.EnvDefaults
-	18, // 7: waggle.guest.v1.SystemConfigureRequest.clock:type_name -> google.protobuf.Timestamp
-	5,  // 8: waggle.guest.v1.SystemConfigureRequest.user:type_name -> waggle.guest.v1.WorkloadUser
-	14, // 9: waggle.guest.v1.EnvDefaults.variables:type_name -> waggle.guest.v1.EnvDefaults.VariablesEntry
-	17, // 10: waggle.guest.v1.SystemMetricsRequest.interval:type_name -> google.protobuf.Duration
-	18, // 11: waggle.guest.v1.SystemMetricsResponse.time:type_name -> google.protobuf.Timestamp
-	17, // 12: waggle.guest.v1.SystemMetricsResponse.cpu_time:type_name -> google.protobuf.Duration
-	17, // 13: waggle.guest.v1.SystemShutdownRequest.grace:type_name -> google.protobuf.Duration
-	12, // 14: waggle.guest.v1.SystemTunnelRequest.open:type_name -> waggle.guest.v1.TunnelOpen
-	0,  // 15: waggle.guest.v1.System.Info:input_type -> waggle.guest.v1.SystemInfoRequest
-	2,  // 16: waggle.guest.v1.System.Configure:input_type -> waggle.guest.v1.SystemConfigureRequest
-	7,  // 17: waggle.guest.v1.System.Metrics:input_type -> waggle.guest.v1.SystemMetricsRequest
-	9,  // 18: waggle.guest.v1.System.Shutdown:input_type -> waggle.guest.v1.SystemShutdownRequest
-	11, // 19: waggle.guest.v1.System.Tunnel:input_type -> waggle.guest.v1.SystemTunnelRequest
-	1,  // 20: waggle.guest.v1.System.Info:output_type -> waggle.guest.v1.SystemInfoResponse
-	6,  // 21: waggle.guest.v1.System.Configure:output_type -> waggle.guest.v1.SystemConfigureResponse
-	8,  // 22: waggle.guest.v1.System.Metrics:output_type -> waggle.guest.v1.SystemMetricsResponse
-	10, // 23: waggle.guest.v1.System.Shutdown:output_type -> waggle.guest.v1.SystemShutdownResponse
-	13, // 24: waggle.guest.v1.System.Tunnel:output_type -> waggle.guest.v1.SystemTunnelResponse
-	20, // [20:25] is the sub-list for method output_type
-	15, // [15:20] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	16, // 0: waggle.guest.v1.SystemInfoResponse.agent:type_name -> waggle.guest.v1.AgentInfo
+	17, // 1: waggle.guest.v1.SystemInfoResponse.boot_phases:type_name -> waggle.guest.v1.BootPhase
+	18, // 2: waggle.guest.v1.SystemInfoResponse.uptime:type_name -> google.protobuf.Duration
+	19, // 3: waggle.guest.v1.SystemInfoResponse.now:type_name -> google.protobuf.Timestamp
+	18, // 4: waggle.guest.v1.SystemInfoResponse.idle:type_name -> google.protobuf.Duration
+	4,  // 5: waggle.guest.v1.SystemConfigureRequest.network:type_name -> waggle.guest.v1.NetworkConfig
+	5,  // 6: waggle.guest.v1.SystemConfigureRequest.env:type_name -> waggle.guest.v1.EnvDefaults
+	19, // 7: waggle.guest.v1.SystemConfigureRequest.clock:type_name -> google.protobuf.Timestamp
+	6,  // 8: waggle.guest.v1.SystemConfigureRequest.user:type_name -> waggle.guest.v1.WorkloadUser
+	3,  // 9: waggle.guest.v1.SystemConfigureRequest.results:type_name -> waggle.guest.v1.ResultLimits
+	18, // 10: waggle.guest.v1.ResultLimits.age:type_name -> google.protobuf.Duration
+	15, // 11: waggle.guest.v1.EnvDefaults.variables:type_name -> waggle.guest.v1.EnvDefaults.VariablesEntry
+	18, // 12: waggle.guest.v1.SystemMetricsRequest.interval:type_name -> google.protobuf.Duration
+	19, // 13: waggle.guest.v1.SystemMetricsResponse.time:type_name -> google.protobuf.Timestamp
+	18, // 14: waggle.guest.v1.SystemMetricsResponse.cpu_time:type_name -> google.protobuf.Duration
+	18, // 15: waggle.guest.v1.SystemShutdownRequest.grace:type_name -> google.protobuf.Duration
+	13, // 16: waggle.guest.v1.SystemTunnelRequest.open:type_name -> waggle.guest.v1.TunnelOpen
+	0,  // 17: waggle.guest.v1.System.Info:input_type -> waggle.guest.v1.SystemInfoRequest
+	2,  // 18: waggle.guest.v1.System.Configure:input_type -> waggle.guest.v1.SystemConfigureRequest
+	8,  // 19: waggle.guest.v1.System.Metrics:input_type -> waggle.guest.v1.SystemMetricsRequest
+	10, // 20: waggle.guest.v1.System.Shutdown:input_type -> waggle.guest.v1.SystemShutdownRequest
+	12, // 21: waggle.guest.v1.System.Tunnel:input_type -> waggle.guest.v1.SystemTunnelRequest
+	1,  // 22: waggle.guest.v1.System.Info:output_type -> waggle.guest.v1.SystemInfoResponse
+	7,  // 23: waggle.guest.v1.System.Configure:output_type -> waggle.guest.v1.SystemConfigureResponse
+	9,  // 24: waggle.guest.v1.System.Metrics:output_type -> waggle.guest.v1.SystemMetricsResponse
+	11, // 25: waggle.guest.v1.System.Shutdown:output_type -> waggle.guest.v1.SystemShutdownResponse
+	14, // 26: waggle.guest.v1.System.Tunnel:output_type -> waggle.guest.v1.SystemTunnelResponse
+	22, // [22:27] is the sub-list for method output_type
+	17, // [17:22] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_waggle_guest_v1_system_proto_init() }
@@ -1177,7 +1261,7 @@ func file_waggle_guest_v1_system_proto_init() {
 	}
 	file_waggle_guest_v1_ready_proto_init()
 	file_waggle_guest_v1_system_proto_msgTypes[2].OneofWrappers = []any{}
-	file_waggle_guest_v1_system_proto_msgTypes[11].OneofWrappers = []any{
+	file_waggle_guest_v1_system_proto_msgTypes[12].OneofWrappers = []any{
 		(*SystemTunnelRequest_Open)(nil),
 		(*SystemTunnelRequest_Data)(nil),
 	}
@@ -1187,7 +1271,7 @@ func file_waggle_guest_v1_system_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_waggle_guest_v1_system_proto_rawDesc), len(file_waggle_guest_v1_system_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   15,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
