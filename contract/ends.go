@@ -29,6 +29,7 @@ func ends() []Scenario {
 		{"signals", None, signals},
 		{"terminate", None, terminate},
 		{"detach ends", None, detachEnds},
+		{"a broken stream ends nothing", None, comesBack},
 		{"detach keeps running", None, detachKeeps},
 	}
 }
@@ -119,6 +120,25 @@ func detachEnds(ctx context.Context, t *testing.T, g *Guest) {
 	require.True(t, exited.GetCancelled())
 	require.Equal(t, sigTerm, exited.GetSignal())
 	require.Zero(t, g.living(ctx, t, start))
+}
+
+// comesBack cuts the only stream of an exec that ends when its client is gone, and
+// attaches at once.
+func comesBack(ctx context.Context, t *testing.T, g *Guest) {
+	start := shell("echo ready; read line; echo $line; read line")
+	start.StdinMode = guestv1.StdinMode_STDIN_MODE_PIPE
+	f := g.open(ctx, t, startRequest(start))
+	f.line(t)
+	for range 3 {
+		f.cut()
+		eventually(ctx, t, func() bool { return g.info(ctx, t, start.GetExecId()).GetFollowers() == 0 })
+		f = g.open(ctx, t, attachRequest(start.GetExecId(), 0))
+		f.line(t)
+	}
+	require.NoError(t, f.stream.Send(stdinRequest([]byte("still here\n\n"))))
+	require.NoError(t, f.finish())
+	require.Equal(t, &guestv1.Exited_ExitCode{}, f.exited.GetOutcome())
+	require.Equal(t, "ready\nstill here\n", f.stdout.String())
 }
 
 func detachKeeps(ctx context.Context, t *testing.T, g *Guest) {

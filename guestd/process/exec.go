@@ -56,6 +56,7 @@ type execution struct {
 
 	mu        sync.Mutex // after Service.mu
 	followers int
+	lost      *time.Timer // runs while nobody follows an exec that would end then
 	grace     time.Duration
 	sent      map[unix.Signal]bool
 	exited    *guestv1.Exited // set when the main process's story is complete
@@ -135,21 +136,36 @@ func (x *execution) run() {
 	x.supervise()
 }
 
+// detachTime is what a client gets to come back whose stream has broken.
+const detachTime = 2 * time.Second
+
 // follow counts one more stream. Service.mu is held, so the exec cannot expire.
 func (x *execution) follow() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.followers++
+	if x.lost != nil {
+		x.lost.Stop()
+	}
 }
 
-// unfollow counts a stream out; the last one ends the exec if start says so.
+// unfollow counts a stream out. If start says so the exec ends when the last one
+// is gone for detachTime.
 func (x *execution) unfollow() {
 	x.mu.Lock()
+	defer x.mu.Unlock()
 	x.followers--
-	abandoned := x.followers == 0 && x.exited == nil &&
-		x.start.GetOnDetach() == guestv1.DetachPolicy_DETACH_POLICY_UNSPECIFIED
-	x.mu.Unlock()
-	if abandoned {
+	if x.followers == 0 && x.exited == nil &&
+		x.start.GetOnDetach() == guestv1.DetachPolicy_DETACH_POLICY_UNSPECIFIED {
+		x.lost = time.AfterFunc(detachTime, x.endAbandoned)
+	}
+}
+
+func (x *execution) endAbandoned() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	// The timer may have run out just as somebody came. Kept children live on.
+	if x.followers == 0 && x.exited == nil {
 		x.requestEnd()
 	}
 }
