@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/stacklok/waggle/guestd/boot"
+	"github.com/stacklok/waggle/guestd/bulk"
 	"github.com/stacklok/waggle/guestd/reap"
 )
 
@@ -45,7 +46,7 @@ func Serve(ctx context.Context, l net.Listener, cfg Config) error {
 	}
 	defer svc.close(cfg.Log)
 	server := &http.Server{
-		Handler:           svc.handler(),
+		Handler:           bulk.Join(svc.handler()),
 		Protocols:         new(http.Protocols),
 		HTTP2:             tuned(),
 		ReadHeaderTimeout: 10 * time.Second,

@@ -16,6 +16,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"github.com/stacklok/waggle/guestd/bulk"
 	"github.com/stacklok/waggle/guestd/cgroup"
 	"github.com/stacklok/waggle/guestd/filesystem"
 	"github.com/stacklok/waggle/guestd/packages"
@@ -120,6 +121,7 @@ func (s *services) handler() http.Handler {
 		return connect.WithHandlerOptions(
 			connect.WithInterceptors(s.activity),
 			connect.WithReadMaxBytes(limit),
+			connect.WithCodec(bulk.Codec{}),
 			uncompressed(),
 		)
 	}

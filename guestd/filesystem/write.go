@@ -12,6 +12,7 @@ import (
 	"connectrpc.com/connect"
 	"golang.org/x/sys/unix"
 
+	"github.com/stacklok/waggle/guestd/bulk"
 	guestv1 "github.com/stacklok/waggle/proto/gen/waggle/guest/v1"
 )
 
@@ -100,6 +101,7 @@ func receive(stream *connect.ClientStream[guestv1.FilesystemWriteRequest], t *ta
 			data = data[n:]
 			written += uint64(n)
 		}
+		bulk.Release(message.Data)
 	}
 	if err := stream.Err(); err != nil {
 		return written, fmt.Errorf("receive data: %w", err)

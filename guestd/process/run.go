@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/stacklok/waggle/guestd/bulk"
 	"github.com/stacklok/waggle/guestd/process/spool"
 	guestv1 "github.com/stacklok/waggle/proto/gen/waggle/guest/v1"
 )
@@ -164,7 +165,9 @@ func (x *execution) handle(ctx context.Context, msg *guestv1.ProcessRunRequest) 
 	}
 	switch m := msg.GetMessage().(type) {
 	case *guestv1.ProcessRunRequest_Stdin:
-		return x.stdio.write(ctx, m.Stdin)
+		err := x.stdio.write(ctx, m.Stdin)
+		bulk.Release(m.Stdin)
+		return err
 	case *guestv1.ProcessRunRequest_CloseStdin:
 		return ignoreEnded(x.stdio.closeStdin(ctx))
 	case *guestv1.ProcessRunRequest_Resize:

@@ -23,7 +23,10 @@ import (
 
 const (
 	// pipeSize lets a process run ahead while the pump is not scheduled.
-	pipeSize          = 256 << 10
+	pipeSize = 256 << 10
+	// wideStdin is the size of a pipe for large input, in bytes: with the kernel's
+	// 64 KiB, guestd and the process would take turns as often as that.
+	wideStdin         = 512 << 10
 	endOfTransmission = 4 // ^D, the end of input on a terminal
 )
 
@@ -35,8 +38,9 @@ type stdio struct {
 	pumps    []*pump
 	theirs   []*os.File // the process's side; closed after the start
 
-	mu     sync.Mutex // one writer of stdin at a time
-	closed bool       // stdin, under mu
+	mu     sync.Mutex // one writer of stdin at a time, and guards what follows
+	closed bool       // stdin
+	wide   bool       // stdin has its large pipe
 }
 
 // openStdio makes the streams that start asks for.
@@ -101,12 +105,17 @@ func (s *stdio) openPipes(mode guestv1.StdinMode, out *spool.Spool) error {
 		}
 		s.theirs = append(s.theirs, w)
 		s.pumps = append(s.pumps, newPump(r, out, to))
-		if raw, err := r.SyscallConn(); err == nil {
-			// Only a wish: a user's pipes may be limited.
-			_ = raw.Control(func(fd uintptr) { _, _ = unix.FcntlInt(fd, unix.F_SETPIPE_SZ, pipeSize) })
-		}
+		setPipeSize(r, pipeSize)
 	}
 	return nil
+}
+
+// setPipeSize is only a wish: a user's pipes may be limited, and a terminal has
+// no size.
+func setPipeSize(f *os.File, size int) {
+	if raw, err := f.SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) { _, _ = unix.FcntlInt(fd, unix.F_SETPIPE_SZ, size) })
+	}
 }
 
 func (s *stdio) closeTheirs() {
@@ -137,6 +146,10 @@ func (s *stdio) write(ctx context.Context, data []byte) error {
 	defer s.mu.Unlock()
 	if s.closed {
 		return connect.NewError(connect.CodeFailedPrecondition, errors.New("stdin: it was closed before"))
+	}
+	if len(data) > wideStdin/8 && !s.wide {
+		s.wide = true
+		setPipeSize(s.stdin, wideStdin)
 	}
 	cut := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {

@@ -15,8 +15,11 @@ import (
 )
 
 const (
-	// stdinChunk is the most that one stdin message carries, in bytes.
-	stdinChunk = 64 << 10
+	// stdinChunk is the most that one stdin message carries, in bytes, once a
+	// reader has filled a message of minStdin: what a message costs guestd counts
+	// more than what a byte does.
+	stdinChunk = 512 << 10
+	minStdin   = 32 << 10
 	// maxReattach is how often a lost stream is taken up again without a byte
 	// of progress in between.
 	maxReattach = 5

@@ -55,7 +55,7 @@ func (in *input) start(ctx context.Context, e Exec, fail context.CancelCauseFunc
 // feed copies the input to the command and closes it at the end of file. It
 // returns the errors of the reader only.
 func (in *input) feed(r io.Reader) error {
-	buf := make([]byte, stdinChunk)
+	buf := make([]byte, minStdin)
 	for {
 		n, err := r.Read(buf)
 		if n > 0 {
@@ -69,6 +69,8 @@ func (in *input) feed(r io.Reader) error {
 			return nil
 		case err != nil:
 			return fmt.Errorf("read input: %w", err)
+		case n == len(buf) && n < stdinChunk:
+			buf = make([]byte, stdinChunk)
 		}
 	}
 }
