@@ -45,14 +45,12 @@ func (m *Manager) adopt(ctx context.Context, machine *supervisor.Client) bool {
 		m.log.Info("left an environment alone that somebody holds", "env", i.GetId(), "holders", i.GetHolders())
 		return false
 	}
-	e := &environment{
-		id: i.GetId(), settled: make(chan struct{}), abort: func(error) {}, machine: machine,
-		info: Info{
-			ID: i.GetId(), Name: i.GetName(), Runtime: i.GetRuntime(), State: StateRunning,
-			CreatedAt: i.GetCreatedAt().AsTime(), Idle: i.GetIdleTimeout().AsDuration(),
-			CPUs: i.GetCpus(), MemoryMiB: i.GetMemoryMib(), DiskMiB: i.GetDiskMib(), Adopted: true,
-		},
-	}
+	e := newEnvironment(Info{
+		ID: i.GetId(), Name: i.GetName(), Runtime: i.GetRuntime(), State: StateRunning,
+		CreatedAt: i.GetCreatedAt().AsTime(), Idle: i.GetIdleTimeout().AsDuration(),
+		CPUs: i.GetCpus(), MemoryMiB: i.GetMemoryMib(), DiskMiB: i.GetDiskMib(), Adopted: true,
+	}, func(error) {})
+	e.machine = machine
 	close(e.settled)
 	switch phase {
 	case hostv1.Phase_PHASE_RUNNING:

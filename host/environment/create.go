@@ -75,14 +75,15 @@ func (m *Manager) Create(ctx context.Context, o CreateOptions, progress func(pha
 
 // request checks the options and completes them.
 func (m *Manager) request(o CreateOptions) (Request, error) {
-	if _, err := runtimeOf("runtime", o.Runtime); err != nil {
-		return Request{}, err
-	}
+	_, err := runtimeOf("runtime", o.Runtime)
 	if utf8.RuneCountInString(o.Name) > maxName || strings.ContainsFunc(o.Name, func(r rune) bool { return !unicode.IsPrint(r) }) {
-		return Request{}, invalid("name", "must be at most %d printable characters", maxName)
+		err = errors.Join(err, invalid("name", "must be at most %d printable characters", maxName))
 	}
 	if o.Idle < 0 || o.Idle > maxIdle {
-		return Request{}, invalid("timeout_minutes", "must be 1 to %d, or left out for %d", int(maxIdle.Minutes()), int(m.cfg.Idle.Minutes()))
+		err = errors.Join(err, invalid("timeout_minutes", "must be 1 to %d, or left out for %d", int(maxIdle.Minutes()), int(m.cfg.Idle.Minutes())))
+	}
+	if err != nil {
+		return Request{}, err
 	}
 	if o.Idle == 0 {
 		o.Idle = m.cfg.Idle
@@ -97,13 +98,10 @@ func (m *Manager) request(o CreateOptions) (Request, error) {
 // reserve takes a slot before anything is started, so that creations at the same
 // time cannot overshoot the maximum.
 func (m *Manager) reserve(req Request, abort context.CancelCauseFunc) (*environment, error) {
-	e := &environment{
-		id: req.ID, settled: make(chan struct{}), abort: abort,
-		info: Info{
-			ID: req.ID, Name: req.Name, Runtime: req.Runtime, State: StateCreating, CreatedAt: time.Now(),
-			Idle: req.IdleTimeout, CPUs: req.CPUs, MemoryMiB: req.MemoryMiB, DiskMiB: req.DiskMiB,
-		},
-	}
+	e := newEnvironment(Info{
+		ID: req.ID, Name: req.Name, Runtime: req.Runtime, State: StateCreating, CreatedAt: time.Now(),
+		Idle: req.IdleTimeout, CPUs: req.CPUs, MemoryMiB: req.MemoryMiB, DiskMiB: req.DiskMiB,
+	}, abort)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.ctx.Err() != nil {
@@ -146,6 +144,7 @@ func (m *Manager) bury(e *environment, cause string) {
 		cause = e.info.Cause // who asked knew better than who saw it end
 	}
 	e.info.State, e.info.Cause = StateGone, cause
+	e.over(cause)
 	if e.machine != nil {
 		_ = e.machine.Close()
 	}

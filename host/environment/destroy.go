@@ -51,7 +51,12 @@ func (m *Manager) Destroy(ctx context.Context, id string) error {
 	stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
 	defer cancel()
 	_, err = machine.Stop(stopCtx, stopGrace, "destroy_environment")
-	if err != nil && !errors.Is(err, supervisor.ErrGone) {
+	if err == nil || errors.Is(err, supervisor.ErrGone) {
+		// A machine that crashed has left its logs, and more if its supervisor
+		// was killed.
+		err = supervisor.Discard(stopCtx, machine.Dir())
+	}
+	if err != nil {
 		e.mu.Lock()
 		defer e.mu.Unlock()
 		if e.info.State == StateGone { // the watcher saw the end first

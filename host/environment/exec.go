@@ -25,7 +25,7 @@ const (
 	execSlack = 30 * time.Second
 )
 
-var errNoAnswer = errors.New("the guest did not end the code in time")
+var errNoAnswer = errors.New("the guest did not answer in time")
 
 // ExecRequest is code to run.
 type ExecRequest struct {
@@ -58,24 +58,37 @@ type ExecResult struct {
 // Exec runs code and waits for its end. An exit code other than zero and a
 // timeout are results, not errors. The end of ctx ends the code.
 func (m *Manager) Exec(ctx context.Context, id string, req ExecRequest) (ExecResult, error) {
-	machine, info, err := m.running(id)
+	// What is wrong with the call itself comes first, and all of it at once.
+	if err := errors.Join(checkID(id), m.checkExec(&req)); err != nil {
+		return ExecResult{}, err
+	}
+	ctx, c, err := m.begin(ctx, id)
 	if err != nil {
 		return ExecResult{}, err
 	}
-	rt, err := m.checkExec(&req, info)
+	defer c.done()
+	if req.Language == "" {
+		req.Language = c.info.Runtime
+	}
+	rt, err := runtimeOf("language", req.Language)
 	if err != nil {
 		return ExecResult{}, err
 	}
+	r, err := m.exec(ctx, c, rt, req)
+	return r, c.explain(ctx, err)
+}
+
+func (m *Manager) exec(ctx context.Context, c *call, rt runtime, req ExecRequest) (ExecResult, error) {
 	execID := "x" + random(12)
 	file := Home + "/." + execID + rt.extension
 	ctx, cancel := context.WithTimeoutCause(ctx, req.Timeout+execSlack, fmt.Errorf("%w: %w", ErrLost, errNoAnswer))
 	defer cancel()
-	client := machine.Guest()
+	client := c.machine.Guest()
 	open := &guestv1.WriteOpen{Path: file, Size: new(uint64(len(req.Code)))}
 	if _, err := client.WriteFile(ctx, open, strings.NewReader(req.Code)); err != nil {
 		return ExecResult{}, guestError(ctx, "hand in the code", err)
 	}
-	defer m.remove(id, client, file)
+	defer m.remove(c.info.ID, client, file)
 	return runFile(ctx, client, rt, req, execID, file)
 }
 
@@ -166,26 +179,29 @@ func (m *Manager) remove(id string, client *guest.Client, file string) {
 	})
 }
 
-// checkExec checks a request and completes it.
-func (m *Manager) checkExec(req *ExecRequest, info Info) (runtime, error) {
+// checkExec checks a request and completes it, but for the language.
+func (m *Manager) checkExec(req *ExecRequest) error {
+	var errs []error
 	if strings.TrimSpace(req.Code) == "" {
-		return runtime{}, invalid("code", "is empty: give the source to run")
+		errs = append(errs, invalid("code", "is empty: give the source to run"))
 	}
 	if len(req.Code) > maxCode {
-		return runtime{}, invalid("code", "is %d bytes long, the most is %d: write data to files with write_file", len(req.Code), maxCode)
+		errs = append(errs, invalid("code", "is %d bytes long, the most is %d: write data to files with write_file", len(req.Code), maxCode))
 	}
 	if strings.ContainsRune(req.Code, 0) {
-		return runtime{}, invalid("code", "holds a NUL byte")
+		errs = append(errs, invalid("code", "holds a NUL byte"))
+	}
+	if req.Language != "" {
+		if _, err := runtimeOf("language", req.Language); err != nil {
+			errs = append(errs, err)
+		}
 	}
 	if req.Timeout < 0 || req.Timeout > m.cfg.ExecMax {
-		return runtime{}, invalid("timeout_seconds", "must be 1 to %d, or left out for %d",
-			int(m.cfg.ExecMax.Seconds()), int(m.cfg.ExecDefault.Seconds()))
+		errs = append(errs, invalid("timeout_seconds", "must be 1 to %d, or left out for %d",
+			int(m.cfg.ExecMax.Seconds()), int(m.cfg.ExecDefault.Seconds())))
 	}
 	if req.Timeout == 0 {
 		req.Timeout = m.cfg.ExecDefault
 	}
-	if req.Language == "" {
-		req.Language = info.Runtime
-	}
-	return runtimeOf("language", req.Language)
+	return errors.Join(errs...)
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/stacklok/waggle/host/environment"
 	"github.com/stacklok/waggle/host/environment/envtest"
+	hostv1 "github.com/stacklok/waggle/proto/gen/waggle/host/v1"
 )
 
 func TestExec(t *testing.T) {
@@ -110,13 +111,20 @@ func TestExecValidates(t *testing.T) {
 // TestLostDuringExec: the end of the machine ends the call with words.
 func TestLostDuringExec(t *testing.T) {
 	t.Parallel()
-	for name, end := range map[string]func(*testing.T, *envtest.Fleet, *environment.Manager, string){
-		"crash": func(_ *testing.T, f *envtest.Fleet, _ *environment.Manager, id string) { f.Machine(id).Crash() },
-		"destroy": func(t *testing.T, _ *envtest.Fleet, m *environment.Manager, id string) {
+	for _, tc := range []struct {
+		name, cause string
+		end         func(*testing.T, *envtest.Fleet, *environment.Manager, string)
+	}{
+		{"crash", "its supervisor was killed", func(_ *testing.T, f *envtest.Fleet, _ *environment.Manager, id string) { f.Machine(id).Crash() }},
+		{"destroy", "it was destroyed", func(t *testing.T, _ *envtest.Fleet, m *environment.Manager, id string) {
 			require.NoError(t, m.Destroy(t.Context(), id))
-		},
+		}},
+		{"its machine crashes", "qemu: killed", func(_ *testing.T, f *envtest.Fleet, _ *environment.Manager, id string) {
+			f.Machine(id).Stopping(hostv1.EndCause_END_CAUSE_CRASHED, "qemu: killed")
+			f.Machine(id).End(hostv1.EndCause_END_CAUSE_CRASHED, "qemu: killed")
+		}},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			f := envtest.NewFleet(t)
 			m := newManager(t, f, 1)
@@ -130,8 +138,12 @@ func TestLostDuringExec(t *testing.T) {
 				done <- err
 			}()
 			<-running
-			end(t, f, m, id)
-			require.ErrorIs(t, <-done, environment.ErrLost)
+			tc.end(t, f, m, id)
+			began := time.Now()
+			err := <-done
+			require.ErrorIs(t, err, environment.ErrLost)
+			require.ErrorContains(t, err, tc.cause)
+			require.Less(t, time.Since(began), 5*time.Second)
 		})
 	}
 }

@@ -5,12 +5,14 @@ package environment
 import (
 	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"path"
 	"strings"
 	"time"
 	"unicode/utf8"
 
-	"github.com/stacklok/waggle/host/supervisor"
+	"github.com/stacklok/waggle/host/guest"
 	guestv1 "github.com/stacklok/waggle/proto/gen/waggle/guest/v1"
 )
 
@@ -55,92 +57,98 @@ type Listing struct {
 }
 
 // WriteFile replaces a file as a whole and makes missing parent directories.
-func (m *Manager) WriteFile(ctx context.Context, id, name string, data []byte) (File, error) {
-	machine, name, err := m.fileCall(id, name)
-	if err != nil {
-		return File{}, err
-	}
-	ctx, cancel := context.WithTimeoutCause(ctx, fileTimeout, ErrLost)
-	defer cancel()
-	open := &guestv1.WriteOpen{Path: name, MakeParents: true, Size: new(uint64(len(data)))}
-	resp, err := machine.Guest().WriteFile(ctx, open, bytes.NewReader(data))
-	if err != nil {
-		return File{}, guestError(ctx, "write "+name, err)
-	}
-	return fileOf(resp.GetEntry()), nil
+func (m *Manager) WriteFile(ctx context.Context, id, name string, data []byte) (f File, err error) {
+	err = m.fileCall(ctx, id, name, nil, func(ctx context.Context, g *guest.Client, name string) error {
+		open := &guestv1.WriteOpen{Path: name, MakeParents: true, Size: new(uint64(len(data)))}
+		resp, err := g.WriteFile(ctx, open, bytes.NewReader(data))
+		if err != nil {
+			return guestError(ctx, "write "+name, err)
+		}
+		f = fileOf(resp.GetEntry())
+		return nil
+	})
+	return f, err
 }
 
 // ReadFile reads a file from offset on, at most limit bytes; zero: as much as one
 // call returns.
-func (m *Manager) ReadFile(ctx context.Context, id, name string, offset, limit int64) (Content, error) {
-	machine, name, err := m.fileCall(id, name)
-	if err != nil {
-		return Content{}, err
-	}
+func (m *Manager) ReadFile(ctx context.Context, id, name string, offset, limit int64) (c Content, err error) {
+	var wrong error
 	if offset < 0 {
-		return Content{}, invalid("offset", "is negative: it counts bytes from the beginning")
+		wrong = invalid("offset", "is negative: it counts bytes from the beginning")
 	}
 	if limit < 0 || limit > maxRead {
-		return Content{}, invalid("limit", "must be 1 to %d, or left out", maxRead)
+		wrong = errors.Join(wrong, invalid("limit", "must be 1 to %d, or left out", maxRead))
 	}
 	if limit == 0 {
 		limit = maxRead
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, fileTimeout, ErrLost)
-	defer cancel()
-	var data bytes.Buffer
-	req := &guestv1.FilesystemReadRequest{Path: name, Offset: uint64(offset), Limit: uint64(limit)}
-	entry, err := machine.Guest().ReadFile(ctx, req, &data)
-	if err != nil {
-		return Content{}, guestError(ctx, "read "+name, err)
-	}
-	c := Content{File: fileOf(entry), Offset: uint64(offset), Data: data.Bytes()}
+	err = m.fileCall(ctx, id, name, wrong, func(ctx context.Context, g *guest.Client, name string) error {
+		var data bytes.Buffer
+		req := &guestv1.FilesystemReadRequest{Path: name, Offset: uint64(offset), Limit: uint64(limit)}
+		entry, err := g.ReadFile(ctx, req, &data)
+		if err != nil {
+			return guestError(ctx, "read "+name, err)
+		}
+		c = Content{File: fileOf(entry), Offset: uint64(offset), Data: data.Bytes()}
+		return nil
+	})
 	c.Truncated = c.Offset+uint64(len(c.Data)) < c.File.Size
 	if c.Truncated && utf8.Valid(trimEnd(c.Data)) {
 		c.Data = trimEnd(c.Data) // the next piece begins with the whole character
 	}
-	return c, nil
+	return c, err
 }
 
 // ListFiles lists a directory; an empty name is Home.
-func (m *Manager) ListFiles(ctx context.Context, id, name string) (Listing, error) {
+func (m *Manager) ListFiles(ctx context.Context, id, name string) (l Listing, err error) {
 	if name == "" {
 		name = Home
 	}
-	machine, name, err := m.fileCall(id, name)
-	if err != nil {
-		return Listing{}, err
-	}
-	ctx, cancel := context.WithTimeoutCause(ctx, fileTimeout, ErrLost)
-	defer cancel()
-	list, err := machine.Guest().List(ctx, &guestv1.FilesystemListRequest{Path: name}, maxEntries)
-	if err != nil {
-		return Listing{}, guestError(ctx, "list "+name, err)
-	}
-	l := Listing{Path: name, Files: []File{}, Truncated: list.Truncated}
-	for _, e := range list.Entries {
-		l.Files = append(l.Files, fileOf(e))
-	}
-	return l, nil
+	err = m.fileCall(ctx, id, name, nil, func(ctx context.Context, g *guest.Client, name string) error {
+		list, err := g.List(ctx, &guestv1.FilesystemListRequest{Path: name}, maxEntries)
+		if err != nil {
+			return guestError(ctx, "list "+name, err)
+		}
+		l = Listing{Path: name, Files: []File{}, Truncated: list.Truncated}
+		for _, e := range list.Entries {
+			l.Files = append(l.Files, fileOf(e))
+		}
+		return nil
+	})
+	return l, err
 }
 
-// fileCall checks what all file operations take.
-func (m *Manager) fileCall(id, name string) (*supervisor.Client, string, error) {
-	machine, _, err := m.running(id)
-	if err != nil {
-		return nil, "", err
+// fileCall checks what all file operations take, beside what is wrong with the
+// call already, and runs one.
+func (m *Manager) fileCall(
+	ctx context.Context, id, name string, wrong error, do func(context.Context, *guest.Client, string) error,
+) error {
+	if err := errors.Join(checkID(id), checkPath(name), wrong); err != nil {
+		return err
 	}
+	ctx, c, err := m.begin(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer c.done()
+	fileCtx, cancel := context.WithTimeoutCause(ctx, fileTimeout, fmt.Errorf("%w: %w", ErrLost, errNoAnswer))
+	defer cancel()
+	return c.explain(ctx, do(fileCtx, c.machine.Guest(), path.Clean(name)))
+}
+
+func checkPath(name string) error {
 	switch {
 	case name == "":
-		return nil, "", invalid("path", "is empty: give an absolute path, such as %s/data.csv", Home)
+		return invalid("path", "is empty: give an absolute path, such as %s/data.csv", Home)
 	case !strings.HasPrefix(name, "/"):
-		return nil, "", invalid("path", "%q is relative: give an absolute path, such as %s", plain(name, 128), path.Join(Home, plain(name, 128)))
+		return invalid("path", "%q is relative: give an absolute path, such as %s", plain(name, 128), path.Join(Home, plain(name, 128)))
 	case len(name) > maxPath:
-		return nil, "", invalid("path", "is %d bytes long, the most is %d", len(name), maxPath)
+		return invalid("path", "is %d bytes long, the most is %d", len(name), maxPath)
 	case strings.ContainsRune(name, 0) || !utf8.ValidString(name):
-		return nil, "", invalid("path", "holds a NUL byte or is not UTF-8")
+		return invalid("path", "holds a NUL byte or is not UTF-8")
 	}
-	return machine, path.Clean(name), nil
+	return nil
 }
 
 var fileTypes = map[guestv1.FileType]string{

@@ -81,6 +81,9 @@ type environment struct {
 	settled chan struct{}
 	// abort ends a Create that has none yet.
 	abort context.CancelCauseFunc
+	// life ends, by end, when the environment takes no calls any more.
+	life context.Context
+	end  context.CancelCauseFunc
 
 	mu      sync.Mutex
 	info    Info
@@ -181,22 +184,11 @@ func (m *Manager) find(id string) (*environment, error) {
 	return nil, fmt.Errorf("%w: %s", ErrNotFound, id)
 }
 
-// running returns the machine of an environment that takes calls.
-func (m *Manager) running(id string) (*supervisor.Client, Info, error) {
-	e, err := m.find(id)
-	if err != nil {
-		return nil, Info{}, err
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.info.State != StateRunning {
-		err := fmt.Errorf("%w: %s is %s", ErrNotRunning, id, e.info.State)
-		if e.info.Cause != "" {
-			err = fmt.Errorf("%w: %s", err, e.info.Cause)
-		}
-		return nil, Info{}, err
-	}
-	return e.machine, e.info, nil
+// newEnvironment is one that waits for its machine.
+func newEnvironment(info Info, abort context.CancelCauseFunc) *environment {
+	e := &environment{id: info.ID, settled: make(chan struct{}), abort: abort, info: info}
+	e.life, e.end = context.WithCancelCause(context.Background())
+	return e
 }
 
 func (e *environment) snapshot() Info {
@@ -211,5 +203,8 @@ func (e *environment) setLocked(to State, cause string) error {
 		return fmt.Errorf("%s: %w", e.id, err)
 	}
 	e.info.State, e.info.Cause = to, cause
+	if to == StateStopping || to == StateFailed {
+		e.over(cause)
+	}
 	return nil
 }

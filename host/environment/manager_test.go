@@ -153,8 +153,11 @@ func TestEnds(t *testing.T) {
 		text string
 	}{
 		{"idle", func(m *envtest.Machine) { m.End(hostv1.EndCause_END_CAUSE_IDLE, "") }, false, "idle timeout"},
-		{"crashed", func(m *envtest.Machine) { m.End(hostv1.EndCause_END_CAUSE_CRASHED, "kernel panic") }, true, "kernel panic"},
-		{"supervisor killed", func(m *envtest.Machine) { m.Crash() }, true, "supervisor is gone"},
+		{"crashed", func(m *envtest.Machine) {
+			m.Stopping(hostv1.EndCause_END_CAUSE_CRASHED, "kernel panic")
+			m.End(hostv1.EndCause_END_CAUSE_CRASHED, "kernel panic")
+		}, true, "kernel panic"},
+		{"supervisor killed", func(m *envtest.Machine) { m.Crash() }, true, "supervisor was killed"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()

@@ -4,7 +4,9 @@ package environment
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -49,22 +51,27 @@ type InstallResult struct {
 
 // InstallPackages installs packages. The end of ctx ends the install.
 func (m *Manager) InstallPackages(ctx context.Context, id string, req InstallRequest) (InstallResult, error) {
-	machine, info, err := m.running(id)
+	if err := errors.Join(checkID(id), checkInstall(req)); err != nil {
+		return InstallResult{}, err
+	}
+	ctx, c, err := m.begin(ctx, id)
 	if err != nil {
 		return InstallResult{}, err
 	}
-	manager, err := checkInstall(req, info)
-	if err != nil {
-		return InstallResult{}, err
-	}
+	defer c.done()
+	r, err := install(ctx, c, req)
+	return r, c.explain(ctx, err)
+}
+
+func install(ctx context.Context, c *call, req InstallRequest) (InstallResult, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, InstallTimeout(), fmt.Errorf("%w: %w", ErrLost, errNoAnswer))
 	defer cancel()
 	progress := guest.InstallProgress{}
 	if req.Line != nil {
 		progress.Line = func(l string) { req.Line(plain(l, maxGuestText)) }
 	}
-	done, err := machine.Guest().Install(ctx, &guestv1.PackagesInstallRequest{
-		Manager: manager, Packages: req.Packages, Timeout: durationpb.New(installTimeout),
+	done, err := c.machine.Guest().Install(ctx, &guestv1.PackagesInstallRequest{
+		Manager: managerOf(req, c.info), Packages: req.Packages, Timeout: durationpb.New(installTimeout),
 	}, progress)
 	if err != nil {
 		return InstallResult{}, guestError(ctx, "install packages", err)
@@ -80,34 +87,37 @@ func (m *Manager) InstallPackages(ctx context.Context, id string, req InstallReq
 	return r, nil
 }
 
-func checkInstall(req InstallRequest, info Info) (guestv1.PackageManager, error) {
+func checkInstall(req InstallRequest) error {
+	var errs []error
 	if len(req.Packages) == 0 {
-		return 0, invalid("packages", "is empty: give names separated by spaces, such as \"numpy pandas==2.2.0\"")
+		errs = append(errs, invalid("packages", "is empty: give names separated by spaces, such as \"numpy pandas==2.2.0\""))
 	}
 	if len(req.Packages) > maxPackages {
-		return 0, invalid("packages", "names %d packages, the most is %d a call", len(req.Packages), maxPackages)
+		errs = append(errs, invalid("packages", "names %d packages, the most is %d a call", len(req.Packages), maxPackages))
 	}
 	for _, p := range req.Packages {
 		if !packagePattern.MatchString(p) {
-			return 0, invalid("packages", "holds %q, which is no package name: options and paths are not taken", plain(p, 64))
+			errs = append(errs, invalid("packages", "holds %q, which is no package name: options and paths are not taken", plain(p, 64)))
+			break
 		}
 	}
+	if _, known := managers[req.Manager]; req.Manager != "" && !known {
+		errs = append(errs, invalid("manager", "%q is not one of %s", plain(req.Manager, 64),
+			strings.Join(slices.Sorted(maps.Keys(managers)), ", ")))
+	}
+	return errors.Join(errs...)
+}
+
+// managerOf is the manager that the caller named, or the one of the runtime. An
+// environment of an image, not of a runtime, leaves the choice to guestd.
+func managerOf(req InstallRequest, info Info) guestv1.PackageManager {
 	if req.Manager != "" {
-		if manager, ok := managers[req.Manager]; ok {
-			return manager, nil
-		}
-		names := make([]string, 0, len(managers))
-		for n := range managers {
-			names = append(names, n)
-		}
-		slices.Sort(names)
-		return 0, invalid("manager", "%q is not one of %s", plain(req.Manager, 64), strings.Join(names, ", "))
+		return managers[req.Manager]
 	}
-	// An environment of an image, not of a runtime, leaves the choice to guestd.
 	if rt, err := runtimeOf("runtime", info.Runtime); err == nil {
-		return rt.manager, nil
+		return rt.manager
 	}
-	return guestv1.PackageManager_PACKAGE_MANAGER_UNSPECIFIED, nil
+	return guestv1.PackageManager_PACKAGE_MANAGER_UNSPECIFIED
 }
 
 // installHints say what to do about a failure.

@@ -48,7 +48,11 @@ func (m *Manager) watch(e *environment, machine *supervisor.Client) {
 			}
 			if probe != nil {
 				// The machine dies with its supervisor.
-				m.fail(e, fmt.Sprintf("its supervisor is gone (%v)", errors.Join(err, probe)))
+				cause := "its supervisor was killed, and its machine with it"
+				if !errors.Is(probe, supervisor.ErrGone) {
+					cause = fmt.Sprintf("its supervisor does not answer (%v)", probe)
+				}
+				m.fail(e, cause)
 				return
 			}
 			m.log.Warn("stream of supervisor broke, following again", "env", e.id, "error", err)
@@ -74,8 +78,9 @@ func (m *Manager) follow(e *environment, s *hostv1.State) bool {
 	case hostv1.Phase_PHASE_STOPPING:
 		e.mu.Lock()
 		defer e.mu.Unlock()
-		if e.info.State == StateRunning {
-			_ = e.setLocked(StateStopping, causes[s.GetCause()])
+		// One that crashed is cleaned up now; it fails when that is done.
+		if cause, orderly := causes[s.GetCause()]; orderly && e.info.State == StateRunning {
+			_ = e.setLocked(StateStopping, cause)
 		}
 	case hostv1.Phase_PHASE_ENDED:
 		cause, orderly := causes[s.GetCause()]

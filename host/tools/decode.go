@@ -7,8 +7,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -35,33 +37,48 @@ func decode[In any](tool string, req mcp.CallToolRequest) (In, error) {
 	if err := json.Unmarshal(raw, &given); err != nil {
 		return in, invalid("arguments must be a JSON object")
 	}
-	var names []string
-	for f := range reflect.TypeFor[In]().Fields() {
-		name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
-		names = append(names, name)
-		v, present := given[name]
-		if !strings.Contains(options, "omitempty") && (!present || string(v) == "null") {
-			return in, invalid("%s is missing", name)
-		}
-		if !present {
-			continue
-		}
-		delete(given, name)
-	}
-	for name := range given {
-		if len(names) == 0 {
-			return in, invalid("%s takes no parameters", tool)
-		}
-		return in, invalid("%.64q is not a parameter of %s, which takes %s", name, tool, strings.Join(names, ", "))
+	if err := checkNames(tool, reflect.TypeFor[In](), given); err != nil {
+		return in, err
 	}
 	if err := json.Unmarshal(raw, &in); err != nil {
 		var wrong *json.UnmarshalTypeError
 		if errors.As(err, &wrong) {
-			return in, invalid("%s must be %s, not %s", wrong.Field, kindName(wrong.Type), wrong.Value)
+			return in, invalid("%s must be %s, not %s", wrong.Field, kindName(wrong.Type), givenName(wrong.Value))
 		}
 		return in, invalid("arguments are not understood: %v", err)
 	}
 	return in, nil
+}
+
+// checkNames says which arguments are missing and which ones the tool does not
+// have.
+func checkNames(tool string, in reflect.Type, given map[string]json.RawMessage) error {
+	var errs []error
+	var names, missing []string
+	for f := range in.Fields() {
+		name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
+		names = append(names, name)
+		v, present := given[name]
+		if !strings.Contains(options, "omitempty") && (!present || string(v) == "null") {
+			missing = append(missing, name)
+		}
+		delete(given, name)
+	}
+	switch len(missing) {
+	case 0:
+	case 1:
+		errs = append(errs, invalid("%s is missing", missing[0]))
+	default:
+		errs = append(errs, invalid("%s are missing", strings.Join(missing, ", ")))
+	}
+	// Of the unknown ones the first is enough to see that something is wrong.
+	if unknown := slices.Sorted(maps.Keys(given)); len(unknown) > 0 {
+		if len(names) == 0 {
+			return invalid("%s takes no parameters", tool)
+		}
+		errs = append(errs, invalid("%.64q is not a parameter of %s, which takes %s", unknown[0], tool, strings.Join(names, ", ")))
+	}
+	return errors.Join(errs...)
 }
 
 func kindName(t reflect.Type) string {
@@ -75,6 +92,17 @@ func kindName(t reflect.Type) string {
 	default:
 		return "of another type"
 	}
+}
+
+// givenName is what a caller gave, in the words of encoding/json: "number 1.5",
+// "string".
+func givenName(value string) string {
+	if _, number, ok := strings.Cut(value, "number "); ok {
+		return number
+	}
+	return map[string]string{
+		"number": "a number", "string": "a string", "bool": "true or false", "array": "a list", "object": "an object",
+	}[value]
 }
 
 func invalid(format string, args ...any) error {

@@ -98,7 +98,9 @@ func executeText(o executeOutput) string {
 		{o.OOMKilled, "out of memory"},
 		{o.Signal != "", "ended by " + o.Signal},
 		{o.LeftRunning > 0, fmt.Sprintf("%d processes left running were ended", o.LeftRunning)},
-		{o.Truncated, "output was cut: write it to a file to see all"},
+		{o.StdoutCutBytes > 0, fmt.Sprintf("%d of %d bytes of stdout were cut", o.StdoutCutBytes, o.StdoutBytes)},
+		{o.StderrCutBytes > 0, fmt.Sprintf("%d of %d bytes of stderr were cut", o.StderrCutBytes, o.StderrBytes)},
+		{o.Truncated, "what was cut is lost: write to a file to keep all"},
 	} {
 		if note.holds {
 			b.WriteString(", " + note.text)

@@ -98,7 +98,16 @@ func TestBadInput(t *testing.T) {
 		{"unknown id", "destroy_environment", args{"environment_id": "env-aaaaaaaa"}, []string{"env-aaaaaaaa", "list_environments"}},
 		{"empty code", "execute", args{"environment_id": id, "code": "\n"}, []string{"code is empty"}},
 		{"no code", "execute", args{"environment_id": id}, []string{"code is missing"}},
-		{"code of another type", "execute", args{"environment_id": id, "code": 1}, []string{"code must be a string, not number"}},
+		{"nothing at all", "execute", nil, []string{"environment_id, code are missing"}},
+		{"empty code, unknown id", "execute", args{"environment_id": "env-aaaaaaaa", "code": ""}, []string{"code is empty"}},
+		{"all wrong at once", "execute", args{"environment_id": "x", "code": "", "language": "c", "timeout_seconds": -1},
+			[]string{"environment_id", "malformed", "code is empty", "language", "timeout_seconds must be"}},
+		{"relative path, unknown id", "read_file", args{"environment_id": "env-aaaaaaaa", "path": "a"}, []string{"relative"}},
+		{"relative directory, unknown id", "list_files", args{"environment_id": "env-aaaaaaaa", "path": "a"}, []string{"relative"}},
+		{"no packages, unknown id", "install_packages", args{"environment_id": "env-aaaaaaaa", "packages": "", "manager": "brew"},
+			[]string{"packages is empty", "brew"}},
+		{"bad runtime and name", "create_environment", args{"runtime": "c", "name": "\n"}, []string{"python, node, shell", "name must"}},
+		{"code of another type", "execute", args{"environment_id": id, "code": 1}, []string{"code must be a string, not a number"}},
 		{"negative timeout", "execute", args{"environment_id": id, "code": "true", "timeout_seconds": -5}, []string{"timeout_seconds must be 1 to 300"}},
 		{"huge timeout", "execute", args{"environment_id": id, "code": "true", "timeout_seconds": 9e18}, []string{"timeout_seconds"}},
 		{"fraction", "execute", args{"environment_id": id, "code": "true", "timeout_seconds": 1.5}, []string{"timeout_seconds must be a whole number"}},
@@ -148,6 +157,6 @@ func TestFailures(t *testing.T) {
 	}, patience, pause)
 	r = c.try("execute", args{"environment_id": id, "code": "1"})
 	require.True(t, r.isError())
-	require.Contains(t, r.text(), "supervisor is gone")
+	require.Contains(t, r.text(), "supervisor was killed")
 	c.tool("destroy_environment", args{"environment_id": id})
 }

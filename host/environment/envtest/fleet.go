@@ -184,6 +184,11 @@ func (m *Machine) End(cause hostv1.EndCause, message string) {
 	m.set(&hostv1.State{Phase: hostv1.Phase_PHASE_ENDED, Cause: cause, Message: message})
 }
 
+// Stopping says that the machine ends now.
+func (m *Machine) Stopping(cause hostv1.EndCause, message string) {
+	m.set(&hostv1.State{Phase: hostv1.Phase_PHASE_STOPPING, Cause: cause, Message: message})
+}
+
 // Holders lists who has held the machine.
 func (m *Machine) Holders() []string {
 	m.mu.Lock()
