@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -84,6 +85,9 @@ type Guest struct {
 	Files    guestv1connect.FilesystemClient
 	Packages guestv1connect.PackagesClient
 	System   guestv1connect.SystemClient
+
+	dial    func(ctx context.Context) (net.Conn, error)
+	options []connect.ClientOption
 }
 
 // Dial returns clients that share one HTTP/2 connection, which is closed with the
@@ -106,6 +110,31 @@ func Dial(t testing.TB, dial func(ctx context.Context) (net.Conn, error), option
 		Files:         guestv1connect.NewFilesystemClient(client, base, options...),
 		Packages:      guestv1connect.NewPackagesClient(client, base, options...),
 		System:        guestv1connect.NewSystemClient(client, base, options...),
+		dial:          dial, options: options,
+	}
+}
+
+// alone returns clients with a connection of their own, and what cuts it as a
+// network does: a client that cancels may still say that its side is complete.
+func (g *Guest) alone(t *testing.T) (own *Guest, cut func()) {
+	t.Helper()
+	var mu sync.Mutex
+	var conns []net.Conn
+	own = Dial(t, func(ctx context.Context) (net.Conn, error) {
+		conn, err := g.dial(ctx)
+		mu.Lock()
+		defer mu.Unlock()
+		if err == nil {
+			conns = append(conns, conn)
+		}
+		return conn, err
+	}, g.options...)
+	return own, func() {
+		mu.Lock()
+		defer mu.Unlock()
+		for _, conn := range conns {
+			_ = conn.Close()
+		}
 	}
 }
 

@@ -108,14 +108,14 @@ func terminate(ctx context.Context, t *testing.T, g *Guest) {
 
 func detachEnds(ctx context.Context, t *testing.T, g *Guest) {
 	start := shell("echo ready; sleep 1000")
-	f := g.open(ctx, t, startRequest(start))
+	f, cut := g.openAlone(ctx, t, startRequest(start))
 	f.line(t)
-	second := g.open(ctx, t, attachRequest(start.GetExecId(), 0))
+	second, cutSecond := g.openAlone(ctx, t, attachRequest(start.GetExecId(), 0))
 	second.line(t)
-	f.cut()
+	cut()
 	eventually(ctx, t, func() bool { return g.info(ctx, t, start.GetExecId()).GetFollowers() == 1 })
 	require.Nil(t, g.info(ctx, t, start.GetExecId()).GetExited(), "another follows it still")
-	second.cut()
+	cutSecond()
 	exited := g.ended(ctx, t, start.GetExecId())
 	require.True(t, exited.GetCancelled())
 	require.Equal(t, sigTerm, exited.GetSignal())
@@ -127,12 +127,12 @@ func detachEnds(ctx context.Context, t *testing.T, g *Guest) {
 func comesBack(ctx context.Context, t *testing.T, g *Guest) {
 	start := shell("echo ready; read line; echo $line; read line")
 	start.StdinMode = guestv1.StdinMode_STDIN_MODE_PIPE
-	f := g.open(ctx, t, startRequest(start))
+	f, cut := g.openAlone(ctx, t, startRequest(start))
 	f.line(t)
 	for range 3 {
-		f.cut()
+		cut()
 		eventually(ctx, t, func() bool { return g.info(ctx, t, start.GetExecId()).GetFollowers() == 0 })
-		f = g.open(ctx, t, attachRequest(start.GetExecId(), 0))
+		f, cut = g.openAlone(ctx, t, attachRequest(start.GetExecId(), 0))
 		f.line(t)
 	}
 	require.NoError(t, f.stream.Send(stdinRequest([]byte("still here\n\n"))))
@@ -144,9 +144,9 @@ func comesBack(ctx context.Context, t *testing.T, g *Guest) {
 func detachKeeps(ctx context.Context, t *testing.T, g *Guest) {
 	start := shell("echo ready; until [ -e go ]; do sleep 0.02; done; echo went")
 	start.Cwd, start.OnDetach = g.dir(ctx, t), guestv1.DetachPolicy_DETACH_POLICY_KEEP_RUNNING
-	f := g.open(ctx, t, startRequest(start))
+	f, cut := g.openAlone(ctx, t, startRequest(start))
 	f.line(t)
-	f.cut()
+	cut()
 	eventually(ctx, t, func() bool { return g.info(ctx, t, start.GetExecId()).GetFollowers() == 0 })
 	require.Positive(t, g.living(ctx, t, start))
 	g.run(ctx, t, argv("touch", start.GetCwd()+"/go"))

@@ -72,19 +72,26 @@ func (g *Guest) open(ctx context.Context, t *testing.T, first *guestv1.ProcessRu
 	t.Helper()
 	ctx, cancel := context.WithCancel(ctx)
 	f := &follower{stream: g.Run(ctx), cancel: cancel}
-	t.Cleanup(f.cut)
+	t.Cleanup(f.release)
 	if err := f.stream.Send(first); !errors.Is(err, io.EOF) { // else Receive says what was answered
 		require.NoError(t, err)
 	}
 	return f
 }
 
-// cut breaks the stream. An HTTP/2 client tells the server of a context that was
-// cancelled only when the stream is used again or closed.
-func (f *follower) cut() {
+// release lets go of the stream. An HTTP/2 client tells the server of a context
+// that was cancelled only when the stream is used again or closed.
+func (f *follower) release() {
 	f.cancel()
 	_ = f.stream.CloseRequest()
 	_ = f.stream.CloseResponse()
+}
+
+// openAlone begins a stream on a connection of its own. cut breaks it.
+func (g *Guest) openAlone(ctx context.Context, t *testing.T, first *guestv1.ProcessRunRequest) (f *follower, cut func()) {
+	t.Helper()
+	own, cut := g.alone(t)
+	return own.open(ctx, t, first), cut
 }
 
 // next takes one message, and holds that it may come where it does.

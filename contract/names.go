@@ -57,9 +57,9 @@ func sentAgain(ctx context.Context, t *testing.T, g *Guest) {
 	dir := g.dir(ctx, t)
 	start := shell("echo run >>runs; echo one; until [ -e go ]; do sleep 0.02; done; echo two; exit 7")
 	start.Cwd, start.OnDetach = dir, guestv1.DetachPolicy_DETACH_POLICY_KEEP_RUNNING
-	f := g.open(ctx, t, startRequest(start))
+	f, cut := g.openAlone(ctx, t, startRequest(start))
 	require.Equal(t, "one", f.line(t))
-	f.cut()
+	cut()
 	require.Zero(t, g.run(ctx, t, argv("touch", dir+"/go")).exited.GetExitCode())
 
 	again := proto.CloneOf(start)

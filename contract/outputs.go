@@ -40,9 +40,9 @@ func dropped(ctx context.Context, t *testing.T, g *Guest) {
 	start := shell(fmt.Sprintf("until [ -e go ]; do sleep 0.02; done; echo begin; head -c %d /dev/zero; echo end; echo fine >&2", outputTotal))
 	start.Cwd, start.OnDetach = g.dir(ctx, t), guestv1.DetachPolicy_DETACH_POLICY_KEEP_RUNNING
 	start.OutputLimitBytes = outputLimit
-	f := g.open(ctx, t, startRequest(start))
+	f, cut := g.openAlone(ctx, t, startRequest(start))
 	require.NoError(t, f.next())
-	f.cut()
+	cut()
 	g.run(ctx, t, argv("touch", start.GetCwd()+"/go"))
 	g.ended(ctx, t, start.GetExecId())
 

@@ -71,6 +71,10 @@ func (c *Client) WriteFile(ctx context.Context, open *guestv1.WriteOpen, r io.Re
 			return nil, fmt.Errorf("write guest file: read source: %w", rerr)
 		}
 	}
+	if ctx.Err() != nil {
+		// Closing the stream would say that all has arrived.
+		return nil, fmt.Errorf("write guest file: %w", context.Cause(ctx))
+	}
 	// A failed Send hides the guest's answer, which CloseAndReceive has.
 	resp, rerr := stream.CloseAndReceive()
 	if rerr != nil {

@@ -4,8 +4,10 @@ package guest_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"errors"
+	"io"
 	"strconv"
 	"testing"
 	"testing/iotest"
@@ -99,6 +101,28 @@ func TestWriteFileBrokenSource(t *testing.T) {
 	require.ErrorContains(t, err, "bad sector")
 	require.Nil(t, <-committed)
 }
+
+// TestWriteFileCancelled ends ctx in the middle, often: whether the client's side is
+// seen as complete is a race when it is closed after that.
+func TestWriteFileCancelled(t *testing.T) {
+	t.Parallel()
+	committed := make(chan []byte, 1)
+	c, _ := serve(t, &fake{write: sink(committed)})
+	for range 200 {
+		ctx, cancel := context.WithCancel(t.Context())
+		half := io.MultiReader(bytes.NewReader(make([]byte, 600<<10)), readerFunc(func(p []byte) (int, error) {
+			cancel()
+			return len(p), nil // and so on, for ever
+		}))
+		_, err := c.WriteFile(ctx, &guestv1.WriteOpen{Path: "/f"}, half)
+		require.ErrorIs(t, err, context.Canceled)
+		require.Zero(t, len(<-committed), "half a file")
+	}
+}
+
+type readerFunc func(p []byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
 func TestWriteFileRefused(t *testing.T) {
 	t.Parallel()
