@@ -16,8 +16,13 @@ import (
 	"github.com/stacklok/waggle/host/guest"
 )
 
-// requestBytes is about what a client writes to start an exec.
-const requestBytes = 600
+const (
+	// requestBytes is about what a client writes to start an exec.
+	requestBytes = 600
+	// messageBytes is more than the largest piece of output in one message. What
+	// arrives of a message that is cut is of no use.
+	messageBytes = 144 << 10
+)
 
 var errCut = errors.New("the test cuts the connection")
 
@@ -42,8 +47,9 @@ func newCutter(t *testing.T, dial guest.DialFunc, cuts, total int) *cutter {
 	return &cutter{dial: dial, mean: int64(total / cuts * 10 / 16), rand: rand.New(rand.NewPCG(seed, 0)), left: cuts}
 }
 
-// Dial is a guest.DialFunc. Every fourth connection, the first among them, breaks
-// in what the client writes, the others in what it reads.
+// Dial is a guest.DialFunc. Of three connections the first breaks in what the client
+// writes, the others in what it reads, the last of them after a message at least: a
+// client gives up when it gets nowhere.
 func (c *cutter) Dial(ctx context.Context) (net.Conn, error) {
 	conn, err := c.dial(ctx)
 	if err != nil {
@@ -56,8 +62,11 @@ func (c *cutter) Dial(ctx context.Context) (net.Conn, error) {
 	}
 	c.left--
 	cut := &cutConn{Conn: conn, owner: c, reads: c.rand.Int64N(2 * c.mean), writes: 1 << 62}
-	if c.made%4 == 0 {
+	switch c.made % 3 {
+	case 0:
 		cut.writes = c.rand.Int64N(requestBytes)
+	case 2:
+		cut.reads += messageBytes
 	}
 	c.made++
 	return cut, nil
