@@ -262,22 +262,17 @@ func TestVMInterrupt(t *testing.T) {
 	c.clean(row)
 }
 
-// TestVMSupervisorKilled: the VMM dies with its supervisor, and what is left is
-// found and removed.
-func TestVMSupervisorKilled(t *testing.T) {
+// TestVMRunSupervisorKilled: a run whose supervisor was killed fails and clears
+// what is left. That the machine ends, and alone, is TestSupervisorDies of
+// host/vmtest.
+func TestVMRunSupervisorKilled(t *testing.T) {
 	t.Parallel()
 	c := newRunner(t)
-	_, other := c.waiting()
-	run2 := newRunner(t)
-	cmd, row := run2.waiting()
-	vmm, err := os.FindProcess(row.VMMPid)
-	require.NoError(t, err)
+	cmd, row := c.waiting()
 	require.NoError(t, syscall.Kill(row.Pid, syscall.SIGKILL))
-	require.Eventually(t, func() bool { return vmm.Signal(syscall.Signal(0)) != nil }, 10*time.Second, 5*time.Millisecond)
 	require.Error(t, cmd.Wait())
-	rows := c.ps()
-	require.Len(t, rows, 1)
-	require.Equal(t, other.VMMPid, rows[0].VMMPid, "another machine is not touched")
-	require.Equal(t, "running", rows[0].State)
-	run2.clean(row)
+	// The machine is nobody's child now: the first process reaps it, in its time.
+	require.Eventually(t, func() bool { return errors.Is(syscall.Kill(row.VMMPid, 0), syscall.ESRCH) },
+		10*time.Second, 5*time.Millisecond)
+	c.clean(row)
 }
