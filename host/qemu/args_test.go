@@ -26,7 +26,7 @@ func TestArgs(t *testing.T) {
 		"-kernel /proc/self/fd/3", "-initrd /proc/self/fd/4",
 		"-append console=ttyS0 8250.nr_uarts=1 quiet panic=-1 cryptomgr.notests " +
 			"initcall_blacklist=init_kprobe_trace,load_system_certificate_list,crypto_kdf108_init " +
-			"random.trust_cpu=on lsm= audit=0 mitigations=off rodata=off noreplace-smp no_timer_check norandmaps",
+			"random.trust_cpu=on lsm= audit=0 mitigations=off rodata=off noreplace-smp no_timer_check norandmaps init_on_alloc=0",
 		"-chardev socket,id=console,fd=9", "-serial chardev:console",
 		"-chardev socket,id=qmp,fd=10", "-mon chardev=qmp,mode=control",
 		"-add-fd fd=5,set=1",
