@@ -68,8 +68,12 @@ func newServices(cfg Config) (s *services, err error) {
 		return nil, err
 	}
 	defaults := process.NewDefaults(cfg.User)
+	var enter func() error // nil: the commands of a plain process live where it does
+	if cfg.Machine != nil {
+		enter = cfg.Machine.EnterWorkload
+	}
 	s.process, err = process.New(process.Config{
-		Reaper: reaper, Tree: s.tree, SpoolDir: spools, Defaults: defaults, Activity: s.activity,
+		Reaper: reaper, Tree: s.tree, Enter: enter, SpoolDir: spools, Defaults: defaults, Activity: s.activity,
 	})
 	if err != nil {
 		return nil, err

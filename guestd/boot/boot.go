@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"os"
 
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -52,7 +51,7 @@ func Start(log *slog.Logger) (*Machine, error) {
 		}
 	}
 	m.watch = watch
-	return m, prepareProcess(log)
+	return m, settle(log)
 }
 
 // stageOne returns when this process is to go on as the agent.
@@ -105,37 +104,4 @@ func useConsole() {
 	for std := range 3 {
 		_ = unix.Dup3(fd, std, 0) // cannot fail for an open descriptor
 	}
-}
-
-// sysctls are settings that programs expect of a machine of their own.
-var sysctls = []struct{ path, value string }{
-	// Any user may ping and serve any port, as in containers.
-	{"/proc/sys/net/ipv4/ping_group_range", "0 2147483647"},
-	{"/proc/sys/net/ipv4/ip_unprivileged_port_start", "0"},
-	{"/proc/sys/fs/inotify/max_user_watches", "524288"},
-	// Ctrl-Alt-Del sends SIGINT instead of a reset.
-	{"/proc/sys/kernel/ctrl-alt-del", "0"},
-	// A workload that eats all memory dies, guestd does not.
-	{"/proc/self/oom_score_adj", "-1000"},
-}
-
-// prepareProcess gives guestd and what it starts their limits.
-func prepareProcess(log *slog.Logger) error {
-	for _, s := range sysctls {
-		if err := os.WriteFile(s.path, []byte(s.value), 0); err != nil {
-			log.Warn("kernel setting not applied", slog.String("path", s.path), slog.Any("err", err))
-		}
-	}
-	files := unix.Rlimit{Cur: 65536, Max: 1 << 20}
-	if err := unix.Prlimit(0, unix.RLIMIT_NOFILE, &files, nil); err != nil {
-		log.Warn("descriptor limit not raised", slog.Any("err", err))
-	}
-	lo, err := netlink.LinkByName("lo")
-	if err == nil {
-		err = netlink.LinkSetUp(lo)
-	}
-	if err != nil {
-		log.Warn("loopback not up", slog.Any("err", err))
-	}
-	return nil
 }

@@ -31,6 +31,8 @@ type Machine struct {
 	log    *slog.Logger
 	origin Origin
 	watch  stopwatch // written by Start and Announce only
+
+	workload workload
 }
 
 // Origin is where this guestd came from.

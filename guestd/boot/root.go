@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/stacklok/waggle/guestd/identity"
 )
 
 const (
@@ -59,8 +61,10 @@ func layRoot(image, scratch string) error {
 	const lower, upper = "/image", "/scratch"
 	table := []mount{
 		{image, lower, "ext4", unix.MS_RDONLY, "", ""},
-		// What is deleted in the guest is given back to the host.
-		{scratch, upper, "ext4", unix.MS_NOATIME, "discard", ""},
+		// What is deleted in the guest is given back to the host. The blocks that
+		// mkfs has set aside are for guestd: not for root, in whose name the
+		// overlay writes for everybody.
+		{scratch, upper, "ext4", unix.MS_NOATIME, fmt.Sprintf("discard,resuid=%d", identity.UID), ""},
 	}
 	if err := mountAll("/", table); err != nil {
 		return err

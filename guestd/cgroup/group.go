@@ -33,6 +33,9 @@ type Stats struct {
 	PeakMemory uint64        // bytes
 	CPU        time.Duration // user and system time
 	OOMKills   uint64        // processes ended for want of memory
+	// ForksRefused counts the processes and threads that were not made because
+	// the group had as many as it may.
+	ForksRefused uint64
 }
 
 // Group is one control group. Its methods may be called concurrently, but for
@@ -134,6 +137,7 @@ func (g *Group) Stats() Stats {
 		s.PeakMemory, _ = strconv.ParseUint(string(bytes.TrimSpace(data)), 10, 64)
 	}
 	s.OOMKills, _ = readKey(filepath.Join(g.dir, "memory.events"), "oom_kill")
+	s.ForksRefused, _ = readKey(filepath.Join(g.dir, "pids.events"), "max")
 	usec, _ := readKey(filepath.Join(g.dir, "cpu.stat"), "usage_usec")
 	s.CPU = time.Duration(min(usec, uint64(1<<62)/1000)) * time.Microsecond
 	return s

@@ -5,11 +5,13 @@
 package cgroup
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"unsafe"
@@ -23,10 +25,15 @@ const DefaultRoot = "/sys/fs/cgroup/waggle/exec"
 // ErrUnavailable says that there is no cgroup v2 at the wanted place.
 var ErrUnavailable = errors.New("cgroup v2 is not available")
 
+// pidsPart is the part, in quarters, of the tree's processes that one group may
+// have: a fork bomb in one leaves room to start another.
+const pidsPart = 3
+
 // Tree is the directory that holds the groups. Its methods may be called
 // concurrently.
 type Tree struct {
 	root    string
+	pidsMax string // of each group; empty: no limit
 	inotify *os.File
 	done    chan struct{}
 
@@ -35,8 +42,9 @@ type Tree struct {
 }
 
 // Open makes the directory root and enables the named controllers for the
-// groups in it, as far as the kernel has them. It returns ErrUnavailable when
-// root is not within a cgroup v2 file system.
+// groups in it, as far as the kernel has them. When root has a limit of processes,
+// each group gets one below it. Open returns ErrUnavailable when root is not within
+// a cgroup v2 file system.
 func Open(root string, controllers ...string) (*Tree, error) {
 	if err := makeRoot(root, controllers); err != nil {
 		return nil, err
@@ -50,6 +58,12 @@ func Open(root string, controllers ...string) (*Tree, error) {
 		inotify:  os.NewFile(uintptr(fd), "inotify"),
 		done:     make(chan struct{}),
 		watchers: make(map[int32]chan struct{}),
+	}
+	if data, err := readFile(filepath.Join(root, "pids.max")); err == nil {
+		// It may be the word "max".
+		if n, err := strconv.ParseUint(string(bytes.TrimSpace(data)), 10, 32); err == nil {
+			t.pidsMax = strconv.FormatUint(n*pidsPart/4, 10)
+		}
 	}
 	go t.watch()
 	return t, nil
@@ -128,6 +142,12 @@ func (t *Tree) Create(name string) (*Group, error) {
 	g := &Group{tree: t, dir: filepath.Join(t.root, name)}
 	if err := os.Mkdir(g.dir, 0o755); err != nil {
 		return nil, fmt.Errorf("create control group: %w", err)
+	}
+	if t.pidsMax == "" {
+		return g, nil
+	}
+	if err := writeFile(filepath.Join(g.dir, "pids.max"), t.pidsMax); err != nil {
+		return nil, errors.Join(fmt.Errorf("limit processes of group: %w", err), os.Remove(g.dir))
 	}
 	return g, nil
 }

@@ -189,6 +189,8 @@ func (x *execution) complete(exited *guestv1.Exited) {
 	}
 	stats := x.family.Stats()
 	exited.OomKilled = stats.OOMKills > 0
+	exited.PidsExhausted = stats.ForksRefused > 0
+	exited.FullFilesystems = fullFilesystems()
 	exited.PeakMemoryBytes = stats.PeakMemory
 	if stats.PeakMemory == 0 {
 		exited.PeakMemoryBytes = uint64(usage.Maxrss) << 10 // getrusage(2): KiB

@@ -41,6 +41,9 @@ type Config struct {
 	// Tree holds the control groups. Nil: there is no cgroup v2, and execs are
 	// held together by session only; see package cgroup for what that lacks.
 	Tree *cgroup.Tree
+	// Enter is called on each thread that commands are started from, before it gives
+	// up its privileges. May be nil.
+	Enter func() error
 	// SpoolDir takes the output of execs. It belongs to the Service alone.
 	SpoolDir string
 	// SpoolBytes is the budget of all spools together. Zero: 1 GiB. When it is
@@ -97,7 +100,7 @@ func New(cfg Config) (*Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read OOM score: %w", err)
 	}
-	launcher, err := spawn.NewLauncher(cfg.Reaper)
+	launcher, err := spawn.NewLauncher(cfg.Reaper, cfg.Enter)
 	if err != nil {
 		return nil, fmt.Errorf("prepare launcher: %w", err)
 	}

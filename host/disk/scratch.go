@@ -10,14 +10,21 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 )
 
 const (
 	// scratchVersion changes with the features of the scratch file system.
-	scratchVersion = 1
+	scratchVersion = 2
 	minScratchMiB  = 16
 	maxScratchMiB  = 4 << 20 // 4 TiB
+
+	// What is set aside for guestd, which keeps the output of commands there: a
+	// command that fills the disk must not cost the next one its output. A part
+	// of the disk, and at most so much.
+	reservePart   = 64
+	maxReserveMiB = 64
 )
 
 // scratchArgs make a file system that a guest can write at once and that costs
@@ -27,10 +34,10 @@ const (
 //   - no checksums, which cost the guest time under emulation, and without
 //     them no thread in the guest that zeroes inode tables in the background
 //     and so fills the sparse file;
-//   - no blocks kept for growing or for root;
+//   - no blocks kept for growing;
 //   - uuid and hash seed fixed: all copies of a template have the same anyway.
 var scratchArgs = []string{
-	"-q", "-F", "-t", "ext4", "-b", "4096", "-I", "256", "-i", "16384", "-m", "0", "-L", "scratch",
+	"-q", "-F", "-t", "ext4", "-b", "4096", "-I", "256", "-i", "16384", "-L", "scratch",
 	"-O", "none,extent,filetype,dir_index,sparse_super,large_file,huge_file,flex_bg,extra_isize,dir_nlink,ext_attr",
 	"-E", "discard,root_owner=0:0,hash_seed=77616767-6c65-4000-8000-000000000001",
 	"-U", "77616767-6c65-4000-8000-000000000002",
@@ -90,7 +97,8 @@ func (c *Cache) makeTemplate(ctx context.Context, path string, size int64) (err 
 	if err := f.Truncate(size); err != nil {
 		return fmt.Errorf("set size of template: %w", err)
 	}
-	cmd := exec.CommandContext(ctx, mkfs, append(scratchArgs[:len(scratchArgs):len(scratchArgs)], f.Name())...)
+	args := append(scratchArgs[:len(scratchArgs):len(scratchArgs)], "-m", reservedPercent(size>>20), f.Name())
+	cmd := exec.CommandContext(ctx, mkfs, args...)
 	// A host's own mke2fs.conf must not change what the guest gets.
 	cmd.Env = append(os.Environ(), "MKE2FS_CONFIG=/dev/null", "LC_ALL=C", "E2FSPROGS_FAKE_TIME=1")
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -100,6 +108,13 @@ func (c *Cache) makeTemplate(ctx context.Context, path string, size int64) (err 
 		return fmt.Errorf("%s: %w: %s", mkfs, err, strings.TrimSpace(string(out)))
 	}
 	return noSpace(c.publish(f, path, 0o444), c.dir, 16<<20)
+}
+
+// reservedPercent is the part of a disk that only guestd may fill, as mke2fs(8)
+// wants it.
+func reservedPercent(sizeMiB int64) string {
+	reserve := min(float64(sizeMiB)/reservePart, maxReserveMiB)
+	return strconv.FormatFloat(100*reserve/float64(sizeMiB), 'f', 6, 64)
 }
 
 // findMkfs also looks where the PATH of ordinary users does not lead.

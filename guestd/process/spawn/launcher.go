@@ -19,10 +19,11 @@ import (
 
 // rootCapabilities is what package managers need of root, and all that as_root
 // keeps. Left out are, among others, SYS_ADMIN, SYS_MODULE, SYS_BOOT, SYS_TIME,
-// SYS_PTRACE, NET_ADMIN, NET_RAW and MKNOD, which would reach the disks.
+// SYS_PTRACE, NET_ADMIN, NET_RAW, MKNOD, which would reach the disks, and KILL,
+// which would reach guestd.
 var rootCapabilities = []int{
 	unix.CAP_CHOWN, unix.CAP_DAC_OVERRIDE, unix.CAP_FOWNER, unix.CAP_FSETID,
-	unix.CAP_SETUID, unix.CAP_SETGID, unix.CAP_SETFCAP, unix.CAP_KILL,
+	unix.CAP_SETUID, unix.CAP_SETGID, unix.CAP_SETFCAP,
 	unix.CAP_NET_BIND_SERVICE, unix.CAP_SYS_CHROOT,
 }
 
@@ -34,13 +35,14 @@ type Launcher struct {
 	root     *thread
 }
 
-// NewLauncher prepares the two threads.
-func NewLauncher(reaper *reap.Reaper) (*Launcher, error) {
-	workload, err := newThread(nil)
+// NewLauncher prepares the two threads. enter is called on each of them before it
+// gives up privileges, to take it where the commands shall live; it may be nil.
+func NewLauncher(reaper *reap.Reaper, enter func() error) (*Launcher, error) {
+	workload, err := newThread(enter, nil)
 	if err != nil {
 		return nil, err
 	}
-	root, err := newThread(rootCapabilities)
+	root, err := newThread(enter, rootCapabilities)
 	if err != nil {
 		workload.close()
 		return nil, err
@@ -127,14 +129,14 @@ type thread struct {
 	done  chan struct{}
 }
 
-func newThread(keep []int) (*thread, error) {
+func newThread(enter func() error, keep []int) (*thread, error) {
 	t := &thread{calls: make(chan func()), done: make(chan struct{})}
 	ready := make(chan error, 1)
 	go func() {
 		defer close(t.done)
 		// Never unlocked: when this goroutine ends, the runtime ends the thread.
 		runtime.LockOSThread()
-		err := confine(keep)
+		err := confine(enter, keep)
 		ready <- err
 		if err != nil {
 			return
@@ -161,13 +163,26 @@ func (t *thread) close() {
 	<-t.done
 }
 
-// confine sets no_new_privs on the calling thread and drops all capabilities
-// but keep from its bounding set (capabilities(7)). The thread itself keeps
-// what it has, which it needs to change the user of its children.
-func confine(keep []int) error {
+// confine sets no_new_privs on the calling thread, drops all capabilities but keep
+// from its bounding set (capabilities(7)) and filters its system calls. The thread
+// itself keeps the capabilities that it has, which it needs to change the user of
+// its children.
+func confine(enter func() error, keep []int) error {
+	if enter != nil {
+		if err := enter(); err != nil {
+			return err
+		}
+	}
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("set no_new_privs: %w", err)
 	}
+	if err := dropCapabilities(keep); err != nil {
+		return err
+	}
+	return filter()
+}
+
+func dropCapabilities(keep []int) error {
 	if os.Geteuid() != 0 {
 		return nil // not root, so nothing can be gained or dropped
 	}

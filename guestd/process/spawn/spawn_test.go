@@ -25,7 +25,7 @@ const path = "PATH=/usr/local/bin:/usr/bin:/bin"
 func newLauncher(t *testing.T) *Launcher {
 	t.Helper()
 	r := reap.New()
-	l, err := NewLauncher(r)
+	l, err := NewLauncher(r, nil)
 	require.NoError(t, err)
 	t.Cleanup(func() { l.Close(); r.Close() })
 	return l

@@ -1286,8 +1286,12 @@ type Exited struct {
 	StdoutDroppedBytes uint64 `protobuf:"varint,13,opt,name=stdout_dropped_bytes,json=stdoutDroppedBytes,proto3" json:"stdout_dropped_bytes,omitempty"`
 	// Bytes of stderr that were dropped.
 	StderrDroppedBytes uint64 `protobuf:"varint,14,opt,name=stderr_dropped_bytes,json=stderrDroppedBytes,proto3" json:"stderr_dropped_bytes,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	// The kernel refused the exec a process or a thread: it had as many as it may.
+	PidsExhausted bool `protobuf:"varint,15,opt,name=pids_exhausted,json=pidsExhausted,proto3" json:"pids_exhausted,omitempty"`
+	// Mount points, such as "/" or "/tmp", that had no room left when the exec ended.
+	FullFilesystems []string `protobuf:"bytes,16,rep,name=full_filesystems,json=fullFilesystems,proto3" json:"full_filesystems,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Exited) Reset() {
@@ -1429,6 +1433,20 @@ func (x *Exited) GetStderrDroppedBytes() uint64 {
 		return x.StderrDroppedBytes
 	}
 	return 0
+}
+
+func (x *Exited) GetPidsExhausted() bool {
+	if x != nil {
+		return x.PidsExhausted
+	}
+	return false
+}
+
+func (x *Exited) GetFullFilesystems() []string {
+	if x != nil {
+		return x.FullFilesystems
+	}
+	return nil
 }
 
 type isExited_Outcome interface {
@@ -2017,7 +2035,7 @@ const file_waggle_guest_v1_process_proto_rawDesc = "" +
 	"\x06offset\x18\x01 \x01(\x04R\x06offset\x12\x12\n" +
 	"\x04data\x18\x02 \x01(\fR\x04data\x12\x1a\n" +
 	"\bsequence\x18\x03 \x01(\x04R\bsequence\x12#\n" +
-	"\rdropped_bytes\x18\x04 \x01(\x04R\fdroppedBytes\"\xd2\x04\n" +
+	"\rdropped_bytes\x18\x04 \x01(\x04R\fdroppedBytes\"\xa4\x05\n" +
 	"\x06Exited\x12\x1d\n" +
 	"\texit_code\x18\x01 \x01(\x05H\x00R\bexitCode\x12\x18\n" +
 	"\x06signal\x18\x02 \x01(\x05H\x00R\x06signal\x12D\n" +
@@ -2034,7 +2052,9 @@ const file_waggle_guest_v1_process_proto_rawDesc = "" +
 	"\fstdout_bytes\x18\v \x01(\x04R\vstdoutBytes\x12!\n" +
 	"\fstderr_bytes\x18\f \x01(\x04R\vstderrBytes\x120\n" +
 	"\x14stdout_dropped_bytes\x18\r \x01(\x04R\x12stdoutDroppedBytes\x120\n" +
-	"\x14stderr_dropped_bytes\x18\x0e \x01(\x04R\x12stderrDroppedBytesB\t\n" +
+	"\x14stderr_dropped_bytes\x18\x0e \x01(\x04R\x12stderrDroppedBytes\x12%\n" +
+	"\x0epids_exhausted\x18\x0f \x01(\bR\rpidsExhausted\x12)\n" +
+	"\x10full_filesystems\x18\x10 \x03(\tR\x0ffullFilesystemsB\t\n" +
 	"\aoutcome\"\xaa\x01\n" +
 	"\fSpawnFailure\x125\n" +
 	"\x04kind\x18\x01 \x01(\x0e2!.waggle.guest.v1.SpawnFailureKindR\x04kind\x12\x14\n" +
