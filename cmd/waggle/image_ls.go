@@ -52,6 +52,10 @@ func (c *imageLsCmd) Run() error {
 		if guestd == "" {
 			guestd = "-"
 		}
+		if img.Damaged != "" {
+			fmt.Fprintf(w, "%s\t%s\t-\t-\tdamaged: %s\n", img.Ref, hex[:min(12, len(hex))], printable(img.Damaged))
+			continue
+		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", img.Ref, hex[:min(12, len(hex))], img.Arch, humanize.IBytes(uint64(max(img.Size, 0))), guestd)
 	}
 	return w.Flush()

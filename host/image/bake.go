@@ -52,7 +52,7 @@ type guestdInfo struct {
 
 // Bake stores under dst the image src with guestd in one further layer, or in
 // place of the one that an earlier bake appended. Everything else of the image
-// stays. The same inputs give the same digest.
+// stays. The same inputs give the same digest. What dst meant before is swept.
 func (s *Store) Bake(ctx context.Context, src, dst string, g Guestd, o ResolveOptions) (*Image, error) {
 	name, err := ownName(dst)
 	if err != nil {
@@ -71,29 +71,46 @@ func (s *Store) Bake(ctx context.Context, src, dst string, g Guestd, o ResolveOp
 	if err != nil {
 		return nil, err
 	}
-	release, err := s.lease(ctx)
+	var img *Image
+	err = s.adding(ctx, func() error {
+		img, err = s.bake(ctx, base.Ref, name, content, info)
+		return err
+	})
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("bake %q: %w", dst, err)
 	}
-	defer release()
+	return img, nil
+}
+
+func (s *Store) bake(ctx context.Context, src, name string, content []byte, info guestdInfo) (*Image, error) {
 	// Between Resolve and the lease the image may have been removed.
-	if base, err = s.Inspect(base.Ref); err != nil {
+	base, err := s.Inspect(src)
+	if err != nil {
 		return nil, err
 	}
 	layer, diffID, err := s.putLayer(ctx, bytes.NewReader(content))
 	if err != nil {
-		return nil, fmt.Errorf("bake %q: %w", dst, err)
+		return nil, err
 	}
 	layer.Annotations = map[string]string{layerMark: "guestd"}
 	layers, rebake, err := s.baseLayers(base)
 	if err != nil {
-		return nil, fmt.Errorf("bake %q: %w", dst, err)
+		return nil, err
 	}
 	config, err := bakedConfig(base.raw, diffID, info, rebake)
 	if err != nil {
-		return nil, fmt.Errorf("bake %q: %w", dst, err)
+		return nil, err
 	}
 	return s.putImage(ctx, name, config, append(layers, layer))
+}
+
+// machines are the architectures that guests can have.
+var machines = map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64}
+
+// CheckGuestd says why the program at path cannot be the guest agent on arch.
+func CheckGuestd(path, arch string) error {
+	_, err := readGuestd(path, arch)
+	return err
 }
 
 // readGuestd refuses what could not be the first process of such an image: it
@@ -114,7 +131,6 @@ func readGuestd(path, arch string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s is no Linux binary: %w", ErrGuestd, path, err)
 	}
-	machines := map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64}
 	if want, ok := machines[arch]; !ok || f.Machine != want {
 		return nil, fmt.Errorf("%w: %s is for %s, the image for %s; use guestd-linux-%s", ErrArch, path, f.Machine, arch, arch)
 	}

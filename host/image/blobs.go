@@ -63,8 +63,10 @@ func (s *Store) putBlob(ctx context.Context, r io.Reader, want digest.Digest, si
 	switch {
 	case in.err != nil && errors.Is(in.err, io.ErrUnexpectedEOF):
 		err = fmt.Errorf("%w: blob %s was cut short after %d of %d bytes; try again, and if it stays so the source itself is damaged", ErrCorrupt, want, n, size)
-	case err == nil && size >= 0 && n != size:
-		err = fmt.Errorf("%w: blob %s has %d bytes or more, its manifest says %d; the source is damaged", ErrCorrupt, want, n, size)
+	case err == nil && size >= 0 && n < size:
+		err = fmt.Errorf("%w: blob %s is cut short: it has %d bytes, its manifest says %d; the source is damaged", ErrCorrupt, want, n, size)
+	case err == nil && size >= 0 && n > size:
+		err = fmt.Errorf("%w: blob %s has more than the %d bytes that its manifest says; the source is damaged", ErrCorrupt, want, size)
 	case err == nil && want != "" && got != want:
 		err = fmt.Errorf("%w: blob %s arrived as %s; try again, and if it stays so the source itself is damaged", ErrCorrupt, want, got)
 	}
@@ -88,7 +90,7 @@ func (s *Store) openBlob(d digest.Digest) (*os.File, error) {
 	}
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w: blob %s is not in the store; the image was removed, pull or import it again", ErrNotFound, d)
+		return nil, fmt.Errorf("%w: blob %s is not in the store; "+again, ErrNotFound, d)
 	}
 	return f, err
 }
@@ -105,7 +107,7 @@ func (s *Store) document(d digest.Digest) ([]byte, error) {
 		return nil, fmt.Errorf("read blob %s: %w", d, err)
 	}
 	if len(b) > maxDocument || d.Algorithm().FromBytes(b) != d {
-		return nil, fmt.Errorf("%w: blob %s in the store; remove the image and pull or import it again", ErrCorrupt, d)
+		return nil, fmt.Errorf("%w: blob %s in the store; "+again, ErrCorrupt, d)
 	}
 	return b, nil
 }

@@ -3,14 +3,18 @@
 package image
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"net"
 	"net/http"
 	"syscall"
 
 	"github.com/docker/distribution/registry/api/errcode"
 	"go.podman.io/image/v5/docker"
 	ociarchive "go.podman.io/image/v5/oci/archive"
+	"go.podman.io/image/v5/oci/layout"
 )
 
 var (
@@ -30,7 +34,12 @@ var (
 	ErrGuestd = errors.New("unsuitable guestd binary")
 	// ErrNoSpace is a full host disk.
 	ErrNoSpace = errors.New("no space left on the host's disk")
+	// ErrUnreachable is a registry that does not answer.
+	ErrUnreachable = errors.New("registry cannot be reached")
 )
+
+// again is what mends an image that the store has damaged.
+const again = "remove the image (`waggle image rm`) and pull or import it again"
 
 // sourceError gives the errors of a source their place among ours and adds
 // what to do.
@@ -38,7 +47,14 @@ func sourceError(ref string, err error) error {
 	var coder errcode.ErrorCoder
 	var denied docker.ErrUnauthorizedForCredentials
 	var noArchive ociarchive.ArchiveFileNotFoundError
+	var noName layout.ImageNotFoundError
+	var network net.Error
 	switch {
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT): // archives are unpacked first
+		return fmt.Errorf("read %q: %w; free some in the data directory, or choose another with WAGGLE_DATA_DIR: %w", ref, ErrNoSpace, err)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("read %q: %w", ref, err)
 	case errors.As(err, &denied):
 		return fmt.Errorf("pull %q: %w: log in with `podman login` or `skopeo login`: %w", ref, ErrUnauthorized, err)
 	case errors.As(err, &coder) && coder.ErrorCode() == errcode.ErrorCodeUnauthorized,
@@ -48,6 +64,12 @@ func sourceError(ref string, err error) error {
 		return fmt.Errorf("pull %q: %w: check its name and tag: %w", ref, ErrNotFound, err)
 	case errors.Is(err, syscall.ENOENT), errors.As(err, &noArchive):
 		return fmt.Errorf("read %q: %w: check the path: %w", ref, ErrNotFound, err)
+	case errors.As(err, &noName):
+		return fmt.Errorf("read %q: %w: the layout has no image of this name: %w", ref, ErrNotFound, err)
+	case isFile(ref):
+		return fmt.Errorf("read %q: %w: it is not what the prefix says, or not whole: %w", ref, ErrCorrupt, err)
+	case errors.As(err, &network):
+		return fmt.Errorf("pull %q: %w: check the name, and this host's network and proxy (HTTPS_PROXY): %w", ref, ErrUnreachable, err)
 	}
 	return fmt.Errorf("pull %q: %w", ref, err)
 }
@@ -55,7 +77,7 @@ func sourceError(ref string, err error) error {
 // hostError names the directory of a full disk.
 func (s *Store) hostError(err error) error {
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
-		return fmt.Errorf("%w: %s; free some space there or choose another data directory: %w", ErrNoSpace, s.root, err)
+		return fmt.Errorf("%w: %s; free some space there, or choose another with WAGGLE_DATA_DIR: %w", ErrNoSpace, s.root, err)
 	}
 	return err
 }

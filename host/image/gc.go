@@ -29,7 +29,7 @@ func (s *Store) Remove(ctx context.Context, ref string) error {
 		return err
 	}
 	if !ok {
-		return fmt.Errorf("remove %q: %w in the local store", ref, ErrNotFound)
+		return fmt.Errorf("remove %q: %w in the local store; `waggle image ls` lists what is there", ref, ErrNotFound)
 	}
 	name := desc.Annotations[imgspec.AnnotationRefName]
 	err = s.changeIndex(ctx, func(idx *imgspec.Index) error {
@@ -42,6 +42,21 @@ func (s *Store) Remove(ctx context.Context, ref string) error {
 		return err
 	}
 	_, err = s.Collect()
+	return err
+}
+
+// adding runs add, which puts blobs into the store and may give a name to them,
+// under a lease, and then sweeps what no name needs: what a name meant before,
+// or what had arrived before add failed. That the store could not be swept is
+// less than what add has to say.
+func (s *Store) adding(ctx context.Context, add func() error) error {
+	release, err := s.lease(ctx)
+	if err != nil {
+		return err
+	}
+	err = add()
+	release()
+	_, _ = s.Collect()
 	return err
 }
 

@@ -30,6 +30,8 @@ type Image struct {
 	Layers []Layer `json:"layers"`
 	// Size is what the image takes in the store, shared blobs included.
 	Size int64 `json:"size"`
+	// Damaged says why the image cannot be used, in a List.
+	Damaged string `json:"damaged,omitempty"`
 
 	manifest manifest.Manifest
 	raw      []byte // the configuration as stored
@@ -84,10 +86,11 @@ func (r *layerReader) Read(p []byte) (int, error) {
 		return n, nil
 	}
 	if !errors.Is(err, io.EOF) {
-		return n, fmt.Errorf("%w: layer %s: %w", ErrCorrupt, r.layer.Digest, err)
+		// Not wrapped: an unexpected end of the blob is not one of the tar.
+		return n, fmt.Errorf("%w: layer %s cannot be unpacked (%v); "+again, ErrCorrupt, r.layer.Digest, err)
 	}
 	if got := r.digester.Digest(); got != r.layer.DiffID {
-		return n, fmt.Errorf("%w: layer %s unpacks to %s, its configuration says %s; remove the image and pull or import it again",
+		return n, fmt.Errorf("%w: layer %s unpacks to %s, its configuration says %s; "+again,
 			ErrCorrupt, r.layer.Digest, got, r.layer.DiffID)
 	}
 	return n, io.EOF
@@ -123,7 +126,7 @@ func (s *Store) List() ([]*Image, error) {
 		img, err := s.load(desc)
 		switch {
 		case errors.Is(err, ErrCorrupt) || errors.Is(err, ErrNotFound):
-			img = &Image{Ref: desc.Annotations[imgspec.AnnotationRefName], Digest: desc.Digest}
+			img = &Image{Ref: desc.Annotations[imgspec.AnnotationRefName], Digest: desc.Digest, Damaged: err.Error()}
 		case err != nil:
 			return nil, err
 		}

@@ -244,6 +244,10 @@ func TestNotFound(t *testing.T) {
 	t.Parallel()
 	host := startRegistry(t, nil)
 	s := openStore(t)
+	noArchive := filepath.Join(t.TempDir(), "text")
+	require.NoError(t, os.WriteFile(noArchive, []byte(strings.Repeat("no archive ", 200)), 0o600))
+	emptyLayout := openStore(t).root
+	require.NoError(t, os.WriteFile(filepath.Join(emptyLayout, "index.json"), []byte(`{"schemaVersion":2,"manifests":[]}`), 0o600))
 	cases := map[string]struct {
 		o    ResolveOptions
 		want error
@@ -255,6 +259,10 @@ func TestNotFound(t *testing.T) {
 		"UPPER/case":                        {ResolveOptions{}, ErrReference, "docker://"},
 		"":                                  {ResolveOptions{}, ErrReference, "NAME[:TAG]"},
 		"sha256:" + strings.Repeat("0", 64): {ResolveOptions{}, ErrNotFound, "local store"},
+		"docker://127.0.0.1:1/app":          {ResolveOptions{}, ErrUnreachable, "network and proxy"},
+		"docker-archive:" + noArchive:       {ResolveOptions{}, ErrCorrupt, "not what the prefix says"},
+		"oci-archive:" + noArchive:          {ResolveOptions{}, ErrCorrupt, "not what the prefix says"},
+		"oci:" + emptyLayout + ":none":      {ResolveOptions{}, ErrNotFound, "no image of this name"},
 	}
 	for ref, tc := range cases {
 		_, err := s.Resolve(t.Context(), ref, tc.o)

@@ -48,6 +48,22 @@ func fileReference(ref string) (types.ImageReference, error) {
 	return nil, nil
 }
 
+func isFile(ref string) bool {
+	for prefix := range fileTransports {
+		if strings.HasPrefix(ref, prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+// CheckReference says what is wrong with a reference, without looking for the
+// image.
+func CheckReference(ref string) error {
+	_, err := localNames(ref)
+	return err
+}
+
 // localNames are the names in the index that ref may stand for, the most exact
 // first.
 func localNames(ref string) ([]string, error) {

@@ -141,30 +141,19 @@ func (s *Store) fetch(ctx context.Context, from fetchFrom, o ResolveOptions) (*I
 			return img, err
 		}
 	}
-	desc, err := s.pullLeased(ctx, from, o)
-	if err != nil {
-		// What had arrived is of no use to anybody. That the store could not
-		// be swept as well is less than the reason for it.
-		_, _ = s.Collect()
-		return nil, err
-	}
-	return s.load(desc)
-}
-
-func (s *Store) pullLeased(ctx context.Context, from fetchFrom, o ResolveOptions) (imgspec.Descriptor, error) {
-	release, err := s.lease(ctx)
-	if err != nil {
-		return imgspec.Descriptor{}, err
-	}
-	defer release()
-	p := &puller{store: s, from: from, opts: o}
-	desc, err := p.pull(ctx)
-	if err != nil {
-		return imgspec.Descriptor{}, err
-	}
-	if err := s.setName(ctx, from.name, desc); err != nil {
-		return imgspec.Descriptor{}, err
-	}
-	desc.Annotations = map[string]string{imgspec.AnnotationRefName: from.name}
-	return desc, nil
+	var img *Image
+	err = s.adding(ctx, func() error {
+		p := &puller{store: s, from: from, opts: o}
+		desc, err := p.pull(ctx)
+		if err != nil {
+			return err
+		}
+		if err := s.setName(ctx, from.name, desc); err != nil {
+			return err
+		}
+		desc.Annotations = map[string]string{imgspec.AnnotationRefName: from.name}
+		img, err = s.load(desc)
+		return err
+	})
+	return img, err
 }

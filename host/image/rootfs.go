@@ -9,7 +9,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"runtime"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
@@ -21,7 +24,8 @@ import (
 
 // ImportRootfs stores a root file system as an image with one layer. r is a
 // tar, as it is or compressed; the image is for arch, the host's when empty.
-// The same tar and configuration give the same digest.
+// The same tar and configuration give the same digest. What the name meant before
+// is swept.
 func (s *Store) ImportRootfs(ctx context.Context, r io.Reader, ref, arch string, cfg Config) (*Image, error) {
 	name, err := ownName(ref)
 	if err != nil {
@@ -30,18 +34,29 @@ func (s *Store) ImportRootfs(ctx context.Context, r io.Reader, ref, arch string,
 	if arch == "" {
 		arch = runtime.GOARCH
 	}
-	release, err := s.lease(ctx)
-	if err != nil {
-		return nil, err
+	if _, ok := machines[arch]; !ok {
+		return nil, fmt.Errorf("import %q: %w: there are no guests of architecture %q, only of %s",
+			ref, ErrArch, arch, strings.Join(slices.Sorted(maps.Keys(machines)), " and "))
 	}
-	defer release()
+	var img *Image
+	err = s.adding(ctx, func() error {
+		img, err = s.importRootfs(ctx, r, name, arch, cfg)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("import %q: %w", ref, err)
+	}
+	return img, nil
+}
+
+func (s *Store) importRootfs(ctx context.Context, r io.Reader, name, arch string, cfg Config) (*Image, error) {
 	plain, _, err := compression.AutoDecompress(r)
 	if err != nil {
-		return nil, fmt.Errorf("import %q: %w: %w", ref, ErrCorrupt, err)
+		return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
 	layer, diffID, err := s.putLayer(ctx, plain)
 	if err = errors.Join(err, plain.Close()); err != nil {
-		return nil, fmt.Errorf("import %q: %w", ref, err)
+		return nil, err
 	}
 	created := time.Unix(0, 0).UTC() // the time of the import would change the digest
 	config, err := json.Marshal(imgspec.Image{
@@ -54,7 +69,7 @@ func (s *Store) ImportRootfs(ctx context.Context, r io.Reader, ref, arch string,
 		History: []imgspec.History{{Created: &created, CreatedBy: "waggle image import"}},
 	})
 	if err != nil {
-		return nil, fmt.Errorf("import %q: %w", ref, err)
+		return nil, fmt.Errorf("encode configuration: %w", err)
 	}
 	return s.putImage(ctx, name, config, []imgspec.Descriptor{layer})
 }

@@ -87,7 +87,7 @@ func (s *Store) readIndex() (*imgspec.Index, error) {
 		return nil, fmt.Errorf("read image index: %w", err)
 	}
 	if err := json.Unmarshal(b, idx); err != nil {
-		return nil, fmt.Errorf("%w: %s: %w", ErrCorrupt, path, err)
+		return nil, fmt.Errorf("%w: %s, the store's list of names: delete it, then pull or import the images again: %w", ErrCorrupt, path, err)
 	}
 	return idx, nil
 }

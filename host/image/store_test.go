@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"io"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
@@ -222,12 +223,16 @@ func TestDamagedStore(t *testing.T) {
 	raw, err := os.ReadFile(path)
 	require.NoError(t, err)
 	raw[len(raw)-1] ^= 1
-	require.NoError(t, os.WriteFile(path, raw, 0o644))
-	r, err := img.Layers[0].Open(t.Context())
-	require.NoError(t, err)
-	_, err = io.Copy(io.Discard, r)
-	require.ErrorIs(t, err, ErrCorrupt)
-	require.NoError(t, r.Close())
+	for _, damaged := range [][]byte{raw, raw[:len(raw)/2]} {
+		require.NoError(t, os.WriteFile(path, damaged, 0o644))
+		r, err := img.Layers[0].Open(t.Context())
+		require.NoError(t, err)
+		_, err = io.Copy(io.Discard, r)
+		require.ErrorIs(t, err, ErrCorrupt)
+		require.NotErrorIs(t, err, io.ErrUnexpectedEOF, "the tar is not to blame")
+		require.ErrorContains(t, err, "import it again")
+		require.NoError(t, r.Close())
+	}
 
 	path, err = s.blobPath(img.Digest)
 	require.NoError(t, err)
@@ -238,7 +243,35 @@ func TestDamagedStore(t *testing.T) {
 	list, err := s.List()
 	require.NoError(t, err)
 	require.Len(t, list, 1, "it is listed, so that it can be removed")
+	require.Contains(t, list[0].Damaged, "import it again")
 	require.NoError(t, s.Remove(t.Context(), "base"))
+
+	require.NoError(t, os.WriteFile(filepath.Join(s.root, "index.json"), []byte("{"), 0o644))
+	_, err = s.List()
+	require.ErrorIs(t, err, ErrCorrupt)
+	require.ErrorContains(t, err, "delete it")
+}
+
+// TestReplacedIsSwept: a name that means something else now keeps nothing of what
+// it meant before, and an import that fails nothing of what had arrived.
+func TestReplacedIsSwept(t *testing.T) {
+	t.Parallel()
+	s := openStore(t)
+	g := Guestd{Path: staticBinary(t, hostMachine())}
+	importImage(t, s, "app", "first")
+	_, err := s.Bake(t.Context(), "app", "app", g, ResolveOptions{})
+	require.NoError(t, err)
+	require.Len(t, files(t, s), 5, "index, manifest, configuration and two layers")
+	importImage(t, s, "app", "second")
+	before := files(t, s)
+	require.Len(t, before, 4)
+	whole := makeTar(t, map[string]string{"f": strings.Repeat("x", 100<<10)})
+	_, err = s.ImportRootfs(t.Context(), bytes.NewReader(whole[:50<<10]), "app", "", Config{})
+	require.ErrorIs(t, err, ErrCorrupt)
+	_, err = s.ImportRootfs(t.Context(), bytes.NewReader(whole), "app", "z80", Config{})
+	require.ErrorIs(t, err, ErrArch)
+	require.ErrorContains(t, err, "amd64 and arm64")
+	require.Equal(t, before, files(t, s))
 }
 
 func TestConcurrentNames(t *testing.T) {
