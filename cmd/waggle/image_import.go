@@ -16,12 +16,13 @@ import (
 // imageImportCmd stores a root file system as an image of one layer.
 type imageImportCmd struct {
 	dataFlags
-	Tar     string   `arg:"" help:"The tar, as it is or compressed; - reads standard input."`
-	Ref     string   `arg:"" help:"Name in the store, such as waggle/python:latest."`
-	Arch    string   `help:"Architecture as Go names it. Default: this machine's."`
-	Env     []string `help:"Environment of the image, NAME=VALUE." placeholder:"NAME=VALUE" sep:"none"`
-	User    string   `help:"User of the image."`
-	Workdir string   `help:"Working directory of the image."`
+	Tar     string            `arg:"" help:"The tar, as it is or compressed; - reads standard input."`
+	Ref     string            `arg:"" help:"Name in the store, such as waggle/python:latest."`
+	Arch    string            `help:"Architecture as Go names it. Default: this machine's."`
+	Env     []string          `help:"Environment of the image, NAME=VALUE." placeholder:"NAME=VALUE" sep:"none"`
+	User    string            `help:"User of the image."`
+	Workdir string            `help:"Working directory of the image."`
+	Label   map[string]string `help:"Label of the image, NAME=VALUE." placeholder:"NAME=VALUE" mapsep:"none"`
 }
 
 // Help implements kong.HelpProvider.
@@ -51,7 +52,7 @@ func (c *imageImportCmd) Run(ctx context.Context) error {
 	say := newProgress(os.Stderr, false)
 	defer say.done()
 	say.step("reading " + c.Tar)
-	cfg := image.Config{Env: c.Env, User: c.User, WorkingDir: c.Workdir}
+	cfg := image.Config{Env: c.Env, User: c.User, WorkingDir: c.Workdir, Labels: c.Label}
 	img, err := store.ImportRootfs(ctx, in, c.Ref, c.Arch, cfg)
 	if err != nil {
 		return fmt.Errorf("import image: %w", err)
