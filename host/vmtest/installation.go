@@ -3,11 +3,13 @@
 package vmtest
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -27,11 +29,12 @@ type Installation struct {
 	As *syscall.Credential
 }
 
-// Install builds waggle and guestd from this tree. The images come from
-// WAGGLE_TEST_DATA, which the task `test` prepares; without it the test is
-// skipped, or fails where WAGGLE_TEST_REQUIRE names qemu. WAGGLE_TEST_BIN names a
-// directory where both lie built, as `task build` leaves them: the guestd that
-// the images were baked with, which saves their machines a second start of it.
+// Install builds waggle and guestd from this tree, once for all tests of a
+// process. The images come from WAGGLE_TEST_DATA, which the task `test` prepares;
+// without it the test is skipped, or fails where WAGGLE_TEST_REQUIRE names qemu.
+// WAGGLE_TEST_BIN names a directory where both lie built, as `task build` leaves
+// them: the guestd that the images were baked with, which saves their machines a
+// second start of it.
 func Install(t testing.TB) *Installation {
 	t.Helper()
 	data := os.Getenv("WAGGLE_TEST_DATA")
@@ -42,32 +45,57 @@ func Install(t testing.TB) *Installation {
 		}
 		t.Skip(remedy)
 	}
+	bin := os.Getenv("WAGGLE_TEST_BIN")
+	if bin == "" {
+		var err error
+		bin, err = binaries()
+		require.NoError(t, err)
+	}
 	dir, err := os.MkdirTemp("", "wv") // short: it holds sockets
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
-	in := &Installation{Waggle: filepath.Join(dir, "waggle"), Data: data, Run: filepath.Join(dir, "run")}
-	if bin := os.Getenv("WAGGLE_TEST_BIN"); bin != "" {
-		in.Waggle = filepath.Join(bin, "waggle")
-		return in
-	}
-	build(t, in.Waggle, "github.com/stacklok/waggle/cmd/waggle")
-	build(t, filepath.Join(dir, "guestd-linux-"+runtime.GOARCH), "github.com/stacklok/waggle/cmd/guestd")
-	return in
+	return &Installation{Waggle: filepath.Join(bin, "waggle"), Data: data, Run: filepath.Join(dir, "run")}
 }
 
-func build(t testing.TB, out, pkg string) {
-	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-ldflags=-s -w", "-o", out, pkg)
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	msg, err := cmd.CombinedOutput()
-	require.NoError(t, err, "%s", msg)
+// built is the directory that binaries made, for Main to remove.
+var built string
+
+// binaries returns the directory of this tree's waggle and guestd. The context of
+// one test is not theirs: go's own time-out ends a build that hangs.
+var binaries = sync.OnceValues(func() (dir string, err error) {
+	if built, err = os.MkdirTemp("", "wb"); err != nil {
+		return "", fmt.Errorf("build waggle: %w", err)
+	}
+	for out, pkg := range map[string]string{"waggle": "cmd/waggle", "guestd-linux-" + runtime.GOARCH: "cmd/guestd"} {
+		cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", filepath.Join(built, out), "github.com/stacklok/waggle/"+pkg) //nolint:noctx // see above
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if msg, err := cmd.CombinedOutput(); err != nil {
+			return "", fmt.Errorf("build %s: %w: %s", pkg, err, msg)
+		}
+	}
+	return built, nil
+})
+
+// Main runs the tests of a package that installs, for its TestMain, and removes
+// what was built for them.
+func Main(m *testing.M) int {
+	code := m.Run()
+	if built == "" {
+		return code
+	}
+	if err := os.RemoveAll(built); err != nil {
+		fmt.Fprintln(os.Stderr, "vmtest:", err)
+		return max(code, 1)
+	}
+	return code
 }
 
 // Env is the environment of the installation's programs.
 func (in *Installation) Env() []string {
 	env := append(os.Environ(), "WAGGLE_DATA_DIR="+in.Data, "WAGGLE_RUN_DIR="+in.Run)
 	if in.As != nil {
-		env = append(env, "HOME="+in.Data, "XDG_RUNTIME_DIR=")
+		// Debian's path of somebody who is not root: mkfs.ext4 is not on it.
+		env = append(env, "HOME="+in.Data, "XDG_RUNTIME_DIR=", "PATH=/usr/local/bin:/usr/bin:/bin")
 	}
 	return env
 }

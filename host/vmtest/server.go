@@ -5,12 +5,8 @@ package vmtest
 import (
 	"bufio"
 	"bytes"
-	"encoding/json"
-	"io"
-	"net/http"
 	"os/exec"
 	"regexp"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -20,9 +16,6 @@ import (
 
 // serverLimit turns a server that does not start or end into a failure.
 const serverLimit = 30 * time.Second
-
-// callLimit is beyond the longest call of any test.
-const callLimit = 10 * time.Minute
 
 // Server is a running `waggle serve`.
 type Server struct {
@@ -89,107 +82,4 @@ func (s *Server) Signal(sig syscall.Signal) { _ = s.cmd.Process.Signal(sig) }
 func (s *Server) Kill() {
 	s.Signal(syscall.SIGKILL)
 	<-s.done
-}
-
-// Session is an MCP session of protocol 2025-11-25.
-type Session struct {
-	url, id string
-	next    int
-}
-
-// ToolResult is the result of tools/call.
-type ToolResult struct {
-	IsError    bool            `json:"isError"`
-	Structured json.RawMessage `json:"structuredContent"`
-	Content    []struct {
-		Type string `json:"type"`
-		Text string `json:"text"`
-	} `json:"content"`
-}
-
-// Text is the first text of the result.
-func (r ToolResult) Text() string {
-	if len(r.Content) == 0 {
-		return ""
-	}
-	return r.Content[0].Text
-}
-
-// Connect initializes a session.
-func (s *Server) Connect(t testing.TB) *Session {
-	t.Helper()
-	c := &Session{url: s.URL}
-	c.Do(t, "initialize", map[string]any{
-		"protocolVersion": "2025-11-25", "capabilities": map[string]any{},
-		"clientInfo": map[string]any{"name": "vmtest", "version": "1"},
-	}, nil)
-	require.NotEmpty(t, c.id, "the server names the session")
-	return c
-}
-
-// Do makes one request and decodes its result.
-func (c *Session) Do(t testing.TB, method string, params, result any) {
-	t.Helper()
-	c.next++
-	body, err := json.Marshal(map[string]any{"jsonrpc": "2.0", "id": c.next, "method": method, "params": params})
-	require.NoError(t, err)
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, c.url, bytes.NewReader(body))
-	require.NoError(t, err)
-	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("Accept", "application/json, text/event-stream")
-	if c.id != "" {
-		req.Header.Set("Mcp-Session-Id", c.id)
-		req.Header.Set("MCP-Protocol-Version", "2025-11-25")
-	}
-	resp, err := (&http.Client{Timeout: callLimit}).Do(req)
-	require.NoError(t, err)
-	defer func() { _ = resp.Body.Close() }()
-	raw, err := io.ReadAll(resp.Body)
-	require.NoError(t, err)
-	require.Equal(t, http.StatusOK, resp.StatusCode, "%s", raw)
-	if id := resp.Header.Get("Mcp-Session-Id"); id != "" {
-		c.id = id
-	}
-	var answer struct {
-		Result json.RawMessage `json:"result"`
-		Error  json.RawMessage `json:"error"`
-	}
-	if strings.HasPrefix(resp.Header.Get("Content-Type"), "text/event-stream") {
-		raw = lastEvent(raw)
-	}
-	require.NoError(t, json.Unmarshal(raw, &answer), "%s", raw)
-	require.Empty(t, answer.Error, "%s", answer.Error)
-	if result != nil {
-		require.NoError(t, json.Unmarshal(answer.Result, result), "%s", answer.Result)
-	}
-}
-
-// lastEvent is the data of the last event of a stream: the answer, after comments
-// that keep it alive and notifications. A long call is answered that way.
-func lastEvent(stream []byte) (data []byte) {
-	for line := range bytes.Lines(stream) {
-		if rest, ok := bytes.CutPrefix(line, []byte("data: ")); ok {
-			data = rest
-		}
-	}
-	return data
-}
-
-// Call calls a tool and decodes its structured content into out.
-func (c *Session) Call(t testing.TB, tool string, args map[string]any, out any) {
-	t.Helper()
-	var r ToolResult
-	c.Do(t, "tools/call", map[string]any{"name": tool, "arguments": args}, &r)
-	require.False(t, r.IsError, "%s: %s", tool, r.Text())
-	require.NoError(t, json.Unmarshal(r.Structured, out), "%s", r.Structured)
-}
-
-// Refused calls a tool that must answer with an error for the caller, and
-// returns its words.
-func (c *Session) Refused(t testing.TB, tool string, args map[string]any) string {
-	t.Helper()
-	var r ToolResult
-	c.Do(t, "tools/call", map[string]any{"name": tool, "arguments": args}, &r)
-	require.True(t, r.IsError, "%s was not refused: %s", tool, r.Structured)
-	return r.Text()
 }

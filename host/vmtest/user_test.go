@@ -3,7 +3,9 @@
 package vmtest
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"os/user"
@@ -16,14 +18,16 @@ import (
 )
 
 // TestOrdinaryUser is the transcript for somebody who is not root, has no group
-// and owns nothing but a home with the kernel and the images in it.
+// but his own and no rights on /dev/kvm, and owns nothing but a home with the
+// kernel and the images in it.
 func TestOrdinaryUser(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("only root can become another user; for anybody else TestTranscript is this test")
 	}
 	in := Install(t)
 	who := newUser(t)
-	home, err := os.MkdirTemp("", "wu") // short: it holds sockets
+	t.Cleanup(func() { nothingOwned(t, who.Uid) }) // after the home is gone
+	home, err := os.MkdirTemp("", "wu")            // short: it holds sockets
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, os.RemoveAll(home)) })
 	for _, dir := range []string{"kernel", "images"} {
@@ -52,6 +56,25 @@ func newUser(t *testing.T) *syscall.Credential {
 	gid, err := strconv.ParseUint(u.Gid, 10, 32)
 	require.NoError(t, err)
 	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
+}
+
+// nothingOwned looks for files of the user where everybody may make some.
+func nothingOwned(t *testing.T, uid uint32) {
+	t.Helper()
+	for _, dir := range []string{os.TempDir(), "/tmp", "/var/tmp", "/dev/shm", "/run/lock"} {
+		entries, err := os.ReadDir(dir)
+		if !errors.Is(err, fs.ErrNotExist) {
+			require.NoError(t, err)
+		}
+		for _, e := range entries {
+			info, err := e.Info()
+			if errors.Is(err, fs.ErrNotExist) {
+				continue // somebody else's, gone since
+			}
+			require.NoError(t, err)
+			require.NotEqual(t, uid, info.Sys().(*syscall.Stat_t).Uid, "%s is left in %s", e.Name(), dir)
+		}
+	}
 }
 
 // readable copies waggle and what lies beside it to where the user can read it.

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/stacklok/waggle/host/qemu"
+	"github.com/stacklok/waggle/host/vmtest"
 )
 
 // TestMain describes the machine in front of the results, as configuration lines
@@ -25,7 +26,7 @@ func TestMain(m *testing.M) {
 	if f := flag.Lookup("test.bench"); f != nil && f.Value.String() != "" {
 		describe()
 	}
-	os.Exit(m.Run())
+	os.Exit(vmtest.Main(m))
 }
 
 func describe() {
