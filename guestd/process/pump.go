@@ -9,28 +9,36 @@ import (
 	"os"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/stacklok/waggle/guestd/process/spool"
 )
 
 const (
 	minRead = 8 << 10
 	maxRead = 128 << 10
+	// A process that writes little at a time would wake the pump, the readers and
+	// the host for each write. So after burst reads in a row that hardly had to
+	// wait, the pump lets the pipe fill for a pause before the next read, unless
+	// the last one found much. The first pieces of a process that has been quiet,
+	// an echo on a terminal for example, are never held back, and none for longer
+	// than a pause.
+	burst = 4
+	quiet = 5 * time.Millisecond
+	pause = 2 * time.Millisecond
+	much  = 64 << 10 // bytes
 )
 
 // pump moves one stream into the spool. run has one caller, which is what the
 // other methods talk to.
 type pump struct {
-	file  *os.File
+	from  *source
 	out   *spool.Spool
 	to    spool.Stream
 	flush chan struct{} // closed when what was in the pipe at flushNow is spooled
 	done  chan struct{} // closed when run has returned
 }
 
-func newPump(file *os.File, out *spool.Spool, to spool.Stream) *pump {
-	return &pump{file: file, out: out, to: to, flush: make(chan struct{}), done: make(chan struct{})}
+func newPump(from *source, out *spool.Spool, to spool.Stream) *pump {
+	return &pump{from: from, out: out, to: to, flush: make(chan struct{}), done: make(chan struct{})}
 }
 
 // run reads until the end of file, or until stopNow.
@@ -38,8 +46,11 @@ func (p *pump) run() {
 	defer close(p.done)
 	buf := make([]byte, minRead) // grows with the first piece that fills it
 	flushed := false
+	var gather gatherer
 	for {
-		n, err := p.file.Read(buf)
+		gather.pause()
+		n, err := p.from.read(buf)
+		gather.found(n)
 		p.out.Await(p.to, uint64(n))
 		p.out.Write(p.to, buf[:n])
 		switch {
@@ -53,8 +64,8 @@ func (p *pump) run() {
 				return
 			}
 			flushed = true
-			// In this order: who has seen flush may set the next deadline.
-			_ = p.file.SetReadDeadline(time.Time{})
+			// In this order: who has seen flush may interrupt again.
+			p.from.resume()
 			close(p.flush)
 		default:
 			return // io.EOF, EIO of a terminal without processes, ErrClosed
@@ -65,26 +76,20 @@ func (p *pump) run() {
 // takeRest spools what the pipe holds now, at most twice its size in case that
 // somebody goes on writing.
 func (p *pump) takeRest(buf []byte) {
-	raw, err := p.file.SyscallConn()
-	if err != nil {
-		return // closed
-	}
-	_ = raw.Control(func(fd uintptr) {
-		for left := 2 * pipeSize; left > 0; {
-			n, err := unix.Read(int(fd), buf)
-			if err != nil || n <= 0 {
-				return
-			}
-			p.out.Write(p.to, buf[:n])
-			left -= n
+	for left := 2 * pipeSize; left > 0; {
+		n, err := p.from.readNow(buf)
+		if err != nil || n <= 0 {
+			return
 		}
-	})
+		p.out.Write(p.to, buf[:n])
+		left -= n
+	}
 }
 
 // flushNow returns when the pump has spooled what was there; it goes on then. The
 // spool must not be paced any more.
 func (p *pump) flushNow() {
-	_ = p.file.SetReadDeadline(time.Unix(1, 0))
+	p.from.interrupt()
 	select {
 	case <-p.flush:
 	case <-p.done:
@@ -94,6 +99,32 @@ func (p *pump) flushNow() {
 // stopNow does the same and ends the pump.
 func (p *pump) stopNow() {
 	p.flushNow()
-	_ = p.file.SetReadDeadline(time.Unix(1, 0))
+	p.from.interrupt()
 	<-p.done
+}
+
+// gatherer decides when a pump pauses.
+type gatherer struct {
+	began time.Time // of the read under way
+	soon  int       // reads in a row that waited less than quiet
+	much  bool      // the last one found much
+}
+
+// pause waits if that is due. It need not be cut short: the end of an exec, which
+// may meet it, takes longer.
+func (g *gatherer) pause() {
+	if g.soon >= burst && !g.much {
+		time.Sleep(pause) //nolint:forbidigo // lets the pipe fill; nothing waits for an event
+	}
+	g.began = time.Now()
+}
+
+// found looks at what a read has brought.
+func (g *gatherer) found(n int) {
+	g.much = n >= much
+	if time.Since(g.began) < quiet {
+		g.soon++
+	} else {
+		g.soon = 0
+	}
 }

@@ -67,7 +67,13 @@ func (s *stdio) openTerminal(p *guestv1.Pty, user *spawn.User, out *spool.Spool)
 	}
 	s.stdin, s.terminal = master, master
 	s.theirs = []*os.File{slave, slave, slave}
-	s.pumps = []*pump{newPump(master, out, spool.Stdout)}
+	fd, err := duplicate(master)
+	if err != nil {
+		return spawn.NewFailure("open terminal", err)
+	}
+	if err := s.pump(fd, out, spool.Stdout); err != nil {
+		return spawn.NewFailure("open terminal", err)
+	}
 	if os.Geteuid() == 0 {
 		// Programs open their terminal by name.
 		if err := slave.Chown(int(user.UID), -1); err != nil {
@@ -99,15 +105,40 @@ func (s *stdio) openPipes(mode guestv1.StdinMode, out *spool.Spool) error {
 		s.theirs = append(s.theirs, null)
 	}
 	for _, to := range []spool.Stream{spool.Stdout, spool.Stderr} {
-		r, w, err := os.Pipe()
-		if err != nil {
+		if err := s.openOutput(out, to); err != nil {
 			return spawn.NewFailure("open pipe", err)
 		}
-		s.theirs = append(s.theirs, w)
-		s.pumps = append(s.pumps, newPump(r, out, to))
-		setPipeSize(r, pipeSize)
 	}
 	return nil
+}
+
+func (s *stdio) openOutput(out *spool.Spool, to spool.Stream) error {
+	var fds [2]int
+	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC); err != nil {
+		return os.NewSyscallError("pipe2", err)
+	}
+	s.theirs = append(s.theirs, os.NewFile(uintptr(fds[1]), "output"))
+	_, _ = unix.FcntlInt(uintptr(fds[0]), unix.F_SETPIPE_SZ, pipeSize) // a wish, see setPipeSize
+	return s.pump(fds[0], out, to)
+}
+
+// pump has fd, which it takes over, read into the spool.
+func (s *stdio) pump(fd int, out *spool.Spool, to spool.Stream) error {
+	from, err := newSource(fd)
+	if err != nil {
+		return err
+	}
+	s.pumps = append(s.pumps, newPump(from, out, to))
+	return nil
+}
+
+func duplicate(f *os.File) (fd int, err error) {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	closed := raw.Control(func(old uintptr) { fd, err = unix.FcntlInt(old, unix.F_DUPFD_CLOEXEC, 0) })
+	return fd, errors.Join(closed, os.NewSyscallError("fcntl", err))
 }
 
 // setPipeSize is only a wish: a user's pipes may be limited, and a terminal has
@@ -131,7 +162,7 @@ func (s *stdio) close() {
 		_ = s.stdin.Close()
 	}
 	for _, p := range s.pumps {
-		_ = p.file.Close()
+		p.from.close()
 	}
 }
 
