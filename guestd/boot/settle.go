@@ -52,6 +52,7 @@ var settings = []setting{
 func settle(log *slog.Logger) error {
 	apply(settings, log)
 	divide(log)
+	slacken(log)
 	files := unix.Rlimit{Cur: 65536, Max: 1 << 20}
 	if err := unix.Prlimit(0, unix.RLIMIT_NOFILE, &files, nil); err != nil {
 		log.Warn("descriptor limit not raised", slog.Any("err", err))

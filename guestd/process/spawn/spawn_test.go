@@ -5,10 +5,12 @@
 package spawn
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -203,5 +205,31 @@ func TestFindUser(t *testing.T) {
 		var f *Failure
 		require.ErrorAs(t, err, &f, name)
 		require.Equal(t, guestv1.SpawnFailureKind_SPAWN_FAILURE_KIND_BAD_USER, f.Kind)
+	}
+}
+
+// TestTimerSlack: timers of commands are exact, whatever those of guestd are.
+func TestTimerSlack(t *testing.T) {
+	t.Parallel()
+	type answer struct {
+		slack int
+		err   error
+	}
+	c := make(chan answer)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread ends with it
+		err := unix.Prctl(unix.PR_SET_TIMERSLACK, 2_000_000, 0, 0, 0)
+		if err == nil {
+			err = confine(nil, nil)
+		}
+		slack, get := unix.PrctlRetInt(unix.PR_GET_TIMERSLACK, 0, 0, 0, 0)
+		c <- answer{slack, errors.Join(err, get)}
+	}()
+	select {
+	case a := <-c:
+		require.NoError(t, a.err)
+		require.Equal(t, commandSlack, a.slack)
+	case <-time.After(10 * time.Second):
+		require.FailNow(t, "no answer")
 	}
 }
