@@ -55,14 +55,8 @@ func (c *serveCmd) Run(ctx context.Context) error {
 // run makes this process the run directory's server and serves. The lock comes
 // before everything else: a second server must not touch what the first one has.
 func (c *serveCmd) run(ctx context.Context, out io.Writer, log *slog.Logger) (err error) {
-	if c.OrphanTimeout <= 0 {
-		return fmt.Errorf("orphan timeout is %s: give a time above zero, after which environments without a server end", c.OrphanTimeout)
-	}
 	runDir, err := c.runDir()
 	if err != nil {
-		return err
-	}
-	if err := supervisor.CheckRunDir(runDir, environment.NewID()); err != nil {
 		return err
 	}
 	lock, err := admin.Acquire(ctx, runDir)

@@ -34,6 +34,9 @@ func (f runDirFlags) runDir() (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("find the run directory: %w; set WAGGLE_RUN_DIR", err)
 	}
+	if err := supervisor.CheckRunDir(dir, environment.NewID()); err != nil {
+		return "", err
+	}
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
 		return "", fmt.Errorf("make the run directory: %w; set WAGGLE_RUN_DIR", err)
 	}

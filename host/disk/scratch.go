@@ -17,8 +17,9 @@ import (
 const (
 	// scratchVersion changes with the features of the scratch file system.
 	scratchVersion = 2
-	minScratchMiB  = 16
-	maxScratchMiB  = 4 << 20 // 4 TiB
+	// MinScratchMiB and MaxScratchMiB (4 TiB) bound the size of a scratch disk.
+	MinScratchMiB = 16
+	MaxScratchMiB = 4 << 20
 
 	// What is set aside for guestd, which keeps the output of commands there: a
 	// command that fills the disk must not cost the next one its output. A part
@@ -47,8 +48,8 @@ var scratchArgs = []string{
 // not exist. The first of a size is made by mkfs.ext4 and kept as a template;
 // the others are sparse copies of it. After an error nothing is left at path.
 func (c *Cache) Scratch(ctx context.Context, path string, sizeMiB int) error {
-	if sizeMiB < minScratchMiB || sizeMiB > maxScratchMiB {
-		return fmt.Errorf("scratch disk of %d MiB: choose a size from %d to %d MiB", sizeMiB, minScratchMiB, maxScratchMiB)
+	if sizeMiB < MinScratchMiB || sizeMiB > MaxScratchMiB {
+		return fmt.Errorf("scratch disk of %d MiB: choose a size from %d to %d MiB", sizeMiB, MinScratchMiB, MaxScratchMiB)
 	}
 	template, err := c.scratchTemplate(ctx, sizeMiB)
 	if err != nil {

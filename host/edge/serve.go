@@ -20,15 +20,23 @@ const (
 	closeTimeout = 5 * time.Second
 )
 
+// CheckAddr says whether Listen takes addr.
+func CheckAddr(addr string) error {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return fmt.Errorf("listen address %q is not host:port, such as 127.0.0.1:8080: %w", addr, err)
+	}
+	if !isLoopback(host) {
+		return fmt.Errorf("listen address %q is not loopback: there is no authentication yet, so anyone who reached it could run code here; use 127.0.0.1 and a tunnel (ssh -L)", addr)
+	}
+	return nil
+}
+
 // Listen opens a loopback address. Others are refused until the server can tell
 // its callers apart.
 func Listen(ctx context.Context, addr string) (net.Listener, error) {
-	host, _, err := net.SplitHostPort(addr)
-	if err != nil {
-		return nil, fmt.Errorf("listen address %q is not host:port, such as 127.0.0.1:8080: %w", addr, err)
-	}
-	if !isLoopback(host) {
-		return nil, fmt.Errorf("listen address %q is not loopback: there is no authentication yet, so anyone who reached it could run code here; use 127.0.0.1 and a tunnel (ssh -L)", addr)
+	if err := CheckAddr(addr); err != nil {
+		return nil, err
 	}
 	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
 	if err != nil {

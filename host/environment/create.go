@@ -16,7 +16,8 @@ import (
 
 const (
 	maxName = 64 // characters
-	maxIdle = 24 * time.Hour
+	// MaxIdle is the longest idle timeout of an environment.
+	MaxIdle = 24 * time.Hour
 )
 
 var (
@@ -79,8 +80,8 @@ func (m *Manager) request(o CreateOptions) (Request, error) {
 	if utf8.RuneCountInString(o.Name) > maxName || strings.ContainsFunc(o.Name, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		err = errors.Join(err, invalid("name", "must be at most %d printable characters", maxName))
 	}
-	if o.Idle < 0 || o.Idle > maxIdle {
-		err = errors.Join(err, invalid("timeout_minutes", "must be 1 to %d, or left out for %d", int(maxIdle.Minutes()), int(m.cfg.Idle.Minutes())))
+	if o.Idle < 0 || o.Idle > MaxIdle {
+		err = errors.Join(err, invalid("timeout_minutes", "must be 1 to %d, or left out for %d", int(MaxIdle.Minutes()), int(m.cfg.Idle.Minutes())))
 	}
 	if err != nil {
 		return Request{}, err

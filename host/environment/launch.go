@@ -25,8 +25,8 @@ const (
 	referenceImages = "docker://ghcr.io/stacklok/waggle/"
 	// discardTimeout bounds the clean-up after a failed launch.
 	discardTimeout = 30 * time.Second
-	// minMemoryMiB is what kernel, initial file system and guestd need, in MiB.
-	minMemoryMiB = 128
+	// MinMemoryMiB is what kernel, initial file system and guestd need, in MiB.
+	MinMemoryMiB = 128
 	// maxImageEnv bounds the variables that are taken over from an image.
 	maxImageEnv = 256
 )
@@ -66,8 +66,8 @@ func (l *Launcher) Launch(
 	if progress == nil {
 		progress = func(string) {}
 	}
-	if m := orDefault(req.MemoryMiB, l.Defaults.MemoryMiB); m < minMemoryMiB {
-		return nil, fmt.Errorf("memory is %d MiB: give at least %d", m, minMemoryMiB)
+	if m := orDefault(req.MemoryMiB, l.Defaults.MemoryMiB); m < MinMemoryMiB {
+		return nil, fmt.Errorf("memory is %d MiB: give at least %d", m, MinMemoryMiB)
 	}
 	img, err := l.image(ctx, req, progress)
 	if err != nil {

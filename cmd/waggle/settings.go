@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/stacklok/waggle/host/disk"
+	"github.com/stacklok/waggle/host/edge"
+	"github.com/stacklok/waggle/host/environment"
+	"github.com/stacklok/waggle/host/image"
+)
+
+const (
+	// maxCPUs is what the machine models of the backends have in common.
+	maxCPUs = 255
+	// maxMemoryMB is more than any host has, and no overflow of anything.
+	maxMemoryMB = 16 << 20
+	// maxEnvironments is more than one host has processes for.
+	maxEnvironments = 10_000
+	// longest bounds the timeouts: no typing error is meant to be a year.
+	longest = 30 * 24 * time.Hour
+)
+
+// within checks one setting. The error has what a person needs who has put it in
+// a file of the service's, or on the command line.
+func within[T cmp.Ordered](setting, flag string, value, low, high T) error {
+	if value >= low && value <= high {
+		return nil
+	}
+	return fmt.Errorf("%s (--%s) is %v: give %v to %v", setting, flag, value, low, high)
+}
+
+// imageSetting checks the name of an image; whether there is one shows when it is
+// used.
+func imageSetting(setting, flag, ref string) error {
+	if ref == "" {
+		return nil
+	}
+	if err := image.CheckReference(ref); err != nil {
+		return fmt.Errorf("%s (--%s): %w", setting, flag, err)
+	}
+	return nil
+}
+
+// Validate implements kong's interface: it is called before the command runs, when
+// nothing has been made or locked yet.
+func (f *vmFlags) Validate() error {
+	return errors.Join(
+		within("WAGGLE_DEFAULT_CPUS", "cpus", f.CPUs, 1, maxCPUs),
+		within("WAGGLE_DEFAULT_MEMORY_MB", "memory-mb", f.MemoryMB, environment.MinMemoryMiB, maxMemoryMB),
+		within("WAGGLE_DEFAULT_DISK_MB", "disk-mb", f.DiskMB, disk.MinScratchMiB, disk.MaxScratchMiB),
+		within("WAGGLE_KEEP_RESULTS", "keep-results", f.KeepResults, 0, longest),
+		within("WAGGLE_KEEP_RESULTS_COUNT", "keep-results-count", f.KeepResultsCount, 0, 10_000),
+		imageSetting("WAGGLE_IMAGE_PYTHON", "image-python", f.ImagePython),
+		imageSetting("WAGGLE_IMAGE_NODE", "image-node", f.ImageNode),
+		imageSetting("WAGGLE_IMAGE_SHELL", "image-shell", f.ImageShell),
+	)
+}
+
+// Validate implements kong's interface.
+func (c *serveCmd) Validate() error {
+	err := errors.Join(
+		c.vmFlags.Validate(),
+		within("WAGGLE_MAX_ENVIRONMENTS", "max-environments", c.MaxEnvironments, 1, maxEnvironments),
+		within("WAGGLE_DEFAULT_TIMEOUT_MIN", "default-timeout-min", c.DefaultTimeoutMin, 1, int(environment.MaxIdle.Minutes())),
+		within("WAGGLE_DEFAULT_EXEC_TIMEOUT", "default-exec-timeout", c.DefaultExecTimeout, time.Second, longest),
+		within("WAGGLE_MAX_EXEC_TIMEOUT", "max-exec-timeout", c.MaxExecTimeout, time.Second, longest),
+		within("WAGGLE_ORPHAN_TIMEOUT", "orphan-timeout", c.OrphanTimeout, time.Second, longest),
+	)
+	if c.DefaultExecTimeout > c.MaxExecTimeout {
+		err = errors.Join(err, fmt.Errorf("WAGGLE_MAX_EXEC_TIMEOUT (--max-exec-timeout) is %s, less than WAGGLE_DEFAULT_EXEC_TIMEOUT (%s): "+
+			"raise the one or lower the other", c.MaxExecTimeout, c.DefaultExecTimeout))
+	}
+	if bad := edge.CheckAddr(c.ListenAddr); bad != nil {
+		err = errors.Join(err, fmt.Errorf("WAGGLE_LISTEN_ADDR (--listen-addr): %w", bad))
+	}
+	return err
+}
