@@ -101,6 +101,7 @@ func ask(ctx context.Context, l supervisor.Listed, r *psRow) error {
 		return err
 	}
 	r.State = strings.ToLower(supervisor.PhaseName(info.GetState().GetPhase()))
+	r.Why = info.GetState().GetPaused()
 	r.Accelerator, r.Holders = info.GetAccelerator(), info.GetHolders()
 	return nil
 }

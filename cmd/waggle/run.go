@@ -102,6 +102,7 @@ func (c *runCmd) end(ctx context.Context, machine *supervisor.Client) error {
 func hold(ctx context.Context, machine *supervisor.Client, holder string) error {
 	var last *hostv1.State
 	err := machine.Wait(ctx, holder, func(s *hostv1.State) bool {
+		sayPause(last, s)
 		last = s
 		return true
 	})

@@ -6,11 +6,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 
 	"github.com/stacklok/waggle/host/guest"
 	"github.com/stacklok/waggle/host/supervisor"
 	"github.com/stacklok/waggle/host/vsock"
+	hostv1 "github.com/stacklok/waggle/proto/gen/waggle/host/v1"
 )
 
 // targetFlags name a guest that runs: an environment of the run directory, or
@@ -48,7 +50,36 @@ func (f targetFlags) open(ctx context.Context, prefix string) (*target, error) {
 		_ = machine.Close()
 		return nil, err
 	}
-	return newTarget(machine), nil
+	t := newTarget(machine)
+	followCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	followed := make(chan struct{})
+	go func() {
+		defer close(followed)
+		var last *hostv1.State
+		// Its end shows in the calls on the guest.
+		_ = machine.Wait(followCtx, "", func(s *hostv1.State) bool {
+			sayPause(last, s)
+			last = s
+			return true
+		})
+	}()
+	t.close = func() error {
+		cancel()
+		<-followed
+		return machine.Close()
+	}
+	return t, nil
+}
+
+// sayPause tells a person why a command stands still, and that it goes on.
+func sayPause(before, now *hostv1.State) {
+	switch why := now.GetPaused(); {
+	case why == before.GetPaused():
+	case why != "":
+		fmt.Fprintf(os.Stderr, "waggle: the environment stands still: %s\n", printable(why))
+	case now.GetPhase() == hostv1.Phase_PHASE_RUNNING:
+		fmt.Fprintln(os.Stderr, "waggle: the environment goes on")
+	}
 }
 
 func newTarget(machine *supervisor.Client) *target {

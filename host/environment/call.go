@@ -21,11 +21,11 @@ type call struct {
 	machine *supervisor.Client
 	info    Info
 	cancel  context.CancelCauseFunc
-	unhook  func() bool
+	unhook  func()
 }
 
-// begin finds a running environment. The context that it returns ends with ctx
-// and with the environment, and is the call's until done.
+// begin finds a running environment. The context that it returns ends with ctx,
+// with the environment and when that stands still, and is the call's until done.
 func (m *Manager) begin(ctx context.Context, id string) (context.Context, *call, error) {
 	e, err := m.find(id)
 	if err != nil {
@@ -40,9 +40,15 @@ func (m *Manager) begin(ctx context.Context, id string) (context.Context, *call,
 		}
 		return nil, nil, err
 	}
+	if e.moving.Err() != nil {
+		return nil, nil, fmt.Errorf("%s %w", id, context.Cause(e.moving))
+	}
 	c := &call{env: e, machine: e.machine, info: e.info}
 	ctx, c.cancel = context.WithCancelCause(ctx)
-	c.unhook = context.AfterFunc(e.life, func() { c.cancel(context.Cause(e.life)) })
+	lost := context.AfterFunc(e.life, func() { c.cancel(context.Cause(e.life)) })
+	moving := e.moving
+	still := context.AfterFunc(moving, func() { c.cancel(context.Cause(moving)) })
+	c.unhook = func() { lost(); still() }
 	return ctx, c, nil
 }
 

@@ -33,6 +33,8 @@ var (
 	ErrDestroy = errors.New("could not destroy the environment")
 	// ErrLost: the environment ended, or stopped answering, during the call.
 	ErrLost = errors.New("lost the environment during the call")
+	// ErrPaused: the environment stands still; the text says what it waits for.
+	ErrPaused = errors.New("environment stands still")
 	// ErrNoInterpreter: the image lacks what runs this language.
 	ErrNoInterpreter = errors.New("interpreter is not installed")
 	// ErrSpawn: the guest could not start the process.

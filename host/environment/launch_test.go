@@ -110,6 +110,7 @@ type machine struct {
 }
 
 func (m *machine) PID() int              { return os.Getpid() }
+func (m *machine) Resume() error         { return nil }
 func (m *machine) Done() <-chan struct{} { return m.done }
 func (m *machine) Err() error            { return vm.ErrStopped }
 

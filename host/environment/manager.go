@@ -64,7 +64,7 @@ const maxEndings = 256
 type Info struct {
 	ID, Name, Runtime string
 	State             State
-	// Cause says why it failed.
+	// Cause says why it failed, or, of a running one, why it stands still.
 	Cause     string
 	CreatedAt time.Time
 	// Idle is its idle timeout.
@@ -88,6 +88,10 @@ type environment struct {
 	mu      sync.Mutex
 	info    Info
 	machine *supervisor.Client // nil until it runs
+	// moving ends, by halt, when the machine stands still, and is made anew when
+	// it goes on.
+	moving context.Context
+	halt   context.CancelCauseFunc
 }
 
 // New makes a manager without environments. The caller closes it.
@@ -188,6 +192,7 @@ func (m *Manager) find(id string) (*environment, error) {
 func newEnvironment(info Info, abort context.CancelCauseFunc) *environment {
 	e := &environment{id: info.ID, settled: make(chan struct{}), abort: abort, info: info}
 	e.life, e.end = context.WithCancelCause(context.Background())
+	e.moving, e.halt = context.WithCancelCause(context.Background())
 	return e
 }
 

@@ -75,6 +75,7 @@ func (m *Manager) follow(e *environment, s *hostv1.State) bool {
 		if e.info.State == StateCreating {
 			_ = e.setLocked(StateRunning, "")
 		}
+		m.pause(e, plain(s.GetPaused(), maxGuestText))
 	case hostv1.Phase_PHASE_STOPPING:
 		e.mu.Lock()
 		defer e.mu.Unlock()
@@ -94,6 +95,22 @@ func (m *Manager) follow(e *environment, s *hostv1.State) bool {
 	default:
 	}
 	return false
+}
+
+// pause ends the calls on a machine that stands still, and takes none until it goes
+// on. e.mu is held.
+func (m *Manager) pause(e *environment, why string) {
+	switch {
+	case e.info.State != StateRunning:
+	case why != "" && e.moving.Err() == nil:
+		m.log.Warn("environment stands still", "env", e.id, "why", why)
+		e.info.Cause = why
+		e.halt(fmt.Errorf("%w: %s", ErrPaused, why))
+	case why == "" && e.moving.Err() != nil:
+		m.log.Info("environment goes on", "env", e.id)
+		e.info.Cause = ""
+		e.moving, e.halt = context.WithCancelCause(context.Background())
+	}
 }
 
 // fail keeps an environment on the list, with its cause, and frees its slot. One

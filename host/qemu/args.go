@@ -86,7 +86,9 @@ func (d diskFD) args(i int) []string {
 	return []string{
 		"-add-fd", fmt.Sprintf("fd=%d,set=%d", d.fd, set),
 		"-blockdev", file,
-		"-device", fmt.Sprintf("virtio-blk-pci,drive=disk%d", i),
+		// A full disk of the host's is no error of the guest's, who would take
+		// its own disk for broken: it waits. Any other error is reported.
+		"-device", fmt.Sprintf("virtio-blk-pci,drive=disk%d,werror=enospc,rerror=report", i),
 	}
 }
 

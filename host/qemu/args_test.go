@@ -32,11 +32,11 @@ func TestArgs(t *testing.T) {
 		"-add-fd fd=5,set=1",
 		"-blockdev driver=raw,node-name=disk0,file.driver=file,file.filename=/dev/fdset/1," +
 			"read-only=on,file.read-only=on,file.locking=off",
-		"-device virtio-blk-pci,drive=disk0",
+		"-device virtio-blk-pci,drive=disk0,werror=enospc,rerror=report",
 		"-add-fd fd=6,set=2",
 		"-blockdev driver=raw,node-name=disk1,file.driver=file,file.filename=/dev/fdset/2," +
 			"cache.no-flush=on,discard=unmap,file.discard=unmap",
-		"-device virtio-blk-pci,drive=disk1",
+		"-device virtio-blk-pci,drive=disk1,werror=enospc,rerror=report",
 		"-netdev stream,id=net,addr.type=fd,addr.str=7",
 		"-device virtio-net-pci,netdev=net,mac=02:00:00:00:00:01,romfile=",
 		"-object rng-builtin,id=rng", "-device virtio-rng-pci,rng=rng",

@@ -72,7 +72,7 @@ func TestCause(t *testing.T) {
 			proc, err := spawn("/bin/sh", []string{"-c", tt.script}, nil, nil)
 			require.NoError(t, err)
 			<-proc.exited
-			m := newMachine(proc, slog.New(slog.DiscardHandler))
+			m := newMachine(proc, nil, slog.New(slog.DiscardHandler))
 			require.ErrorContains(t, m.cause(tt.device, tt.shutdown), tt.want)
 		})
 	}

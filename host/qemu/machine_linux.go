@@ -24,14 +24,15 @@ const exitGrace = 2 * time.Second
 type machine struct {
 	proc    *process
 	log     *slog.Logger
+	control *qmp // valid once Start has returned
 	stopped atomic.Bool
 	done    chan struct{}
 	err     error // valid once done is closed
 	failure error // err, but what QEMU said even if it was stopped
 }
 
-func newMachine(proc *process, log *slog.Logger) *machine {
-	return &machine{proc: proc, log: log, done: make(chan struct{})}
+func newMachine(proc *process, control *qmp, log *slog.Logger) *machine {
+	return &machine{proc: proc, control: control, log: log, done: make(chan struct{})}
 }
 
 func (m *machine) PID() int { return m.proc.cmd.Process.Pid }
@@ -45,6 +46,13 @@ func (m *machine) Err() error {
 	default:
 		return nil
 	}
+}
+
+func (m *machine) Resume() error {
+	if err := m.control.resume(); err != nil {
+		return fmt.Errorf("resume qemu: %w", err)
+	}
+	return nil
 }
 
 func (m *machine) Stop(ctx context.Context) error {
@@ -79,12 +87,11 @@ func (m *machine) supervise(
 		_, _ = io.Copy(io.Discard, res.console)
 		consoleEnd <- err
 	}()
-	control := newQMP(res.qmp)
 	controlEnd := make(chan struct{})
 	go func() {
 		defer close(controlEnd)
-		up <- control.negotiate(startCtx)
-		control.watch()
+		up <- m.control.negotiate(startCtx)
+		m.control.watch()
 	}()
 
 	deviceErr := m.await(deviceEnd)
@@ -95,7 +102,7 @@ func (m *machine) supervise(
 	consoleErr := <-consoleEnd
 	<-controlEnd
 	res.close()
-	m.failure = m.cause(deviceErr, control.shutdown)
+	m.failure = m.cause(deviceErr, m.control.shutdown)
 	m.err = m.failure
 	if m.stopped.Load() {
 		m.err = vm.ErrStopped

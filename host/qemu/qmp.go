@@ -15,14 +15,20 @@ import (
 // maxQMPLine bounds one message from QEMU; those we ask for have some 100 bytes.
 const maxQMPLine = 64 << 10
 
-// qmp is QEMU's control channel, used for two things only: to know that QEMU
-// has built the machine, and to learn why the guest went down. The power is cut
-// by a signal, and an orderly shutdown is guestd's business.
+// resumeTimeout bounds the writing of a command; QEMU reads at once unless it
+// hangs.
+const resumeTimeout = 5 * time.Second
+
+// qmp is QEMU's control channel. It tells that QEMU has built the machine, that
+// the host's disk is full and the guest waits for that, and why the guest went
+// down. The power is cut by a signal, and an orderly shutdown is guestd's business.
 type qmp struct {
 	conn net.Conn
 	r    *bufio.Reader
 	// shutdown is the reason that the last SHUTDOWN event gave.
 	shutdown string
+	// paused hears of pauses for want of disk space. May be nil.
+	paused func(bool)
 }
 
 type qmpMessage struct {
@@ -33,7 +39,9 @@ type qmpMessage struct {
 	} `json:"error"`
 	Event string `json:"event"`
 	Data  struct {
-		Reason string `json:"reason"`
+		Reason  string `json:"reason"`
+		Action  string `json:"action"`
+		NoSpace bool   `json:"nospace"`
 	} `json:"data"`
 }
 
@@ -99,8 +107,24 @@ func (q *qmp) read() (qmpMessage, error) {
 	if err := json.Unmarshal(line, &m); err != nil {
 		return qmpMessage{}, fmt.Errorf("decode QMP message: %w", err)
 	}
-	if m.Event == "SHUTDOWN" {
+	switch {
+	case m.Event == "SHUTDOWN":
 		q.shutdown = m.Data.Reason
+	case q.paused == nil:
+	case m.Event == "BLOCK_IO_ERROR" && m.Data.NoSpace && m.Data.Action == "stop":
+		q.paused(true)
+	case m.Event == "RESUME":
+		q.paused(false)
 	}
 	return m, nil
+}
+
+// resume asks QEMU to let the guest go on. The answer is an event, which watch
+// reads.
+func (q *qmp) resume() error {
+	if err := q.conn.SetWriteDeadline(time.Now().Add(resumeTimeout)); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintln(q.conn, `{"execute":"cont"}`)
+	return err
 }

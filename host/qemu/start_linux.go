@@ -34,7 +34,9 @@ func (b *Backend) Start(ctx context.Context, spec vm.Spec) (vm.Machine, error) {
 		}
 		return nil, err
 	}
-	m := newMachine(proc, b.log.With(slog.String("env", spec.ID), slog.Int("pid", proc.cmd.Process.Pid)))
+	control := newQMP(res.qmp)
+	control.paused = spec.Paused
+	m := newMachine(proc, control, b.log.With(slog.String("env", spec.ID), slog.Int("pid", proc.cmd.Process.Pid)))
 	up := make(chan error, 1)
 	go m.supervise(ctx, res, device, spec.Console, up)
 	if err := <-up; err != nil {

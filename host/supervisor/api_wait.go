@@ -21,8 +21,11 @@ func (a api) Wait(
 		release := a.holders.add(holder)
 		defer release()
 	}
-	for _, i := a.history.last(); ; i++ {
-		state, err := a.history.at(ctx, i)
+	_, i := a.history.last()
+	for {
+		var state *hostv1.State
+		var err error
+		state, i, err = a.history.at(ctx, i)
 		if err != nil {
 			return err
 		}

@@ -66,6 +66,8 @@ func (s *supervisor) boot(m *machine) error {
 	if s.cfg.Emulated {
 		limit *= emulationFactor
 	}
+	unhook := s.pause.onPause(func() { cancel(s.diskFull()) })
+	defer unhook()
 	still := newWatchdog(limit, cancel)
 	defer still.stop()
 
@@ -125,7 +127,7 @@ func (s *supervisor) bootSteps(bootCtx context.Context, m *machine, still *watch
 func (s *supervisor) start(bootCtx context.Context, m *machine, ready *readySlot) error {
 	spec := vm.Spec{
 		ID: s.spec.ID, Dir: s.cfg.Dir, CPUs: s.spec.CPUs, MemoryMiB: s.spec.MemoryMiB,
-		Ready: ready.take, Console: m.console,
+		Ready: ready.take, Console: m.console, Paused: s.pause.set,
 	}
 	if s.spec.RootDisk != "" {
 		spec.Disks = append(spec.Disks, vm.Disk{Path: s.spec.RootDisk, ReadOnly: true})

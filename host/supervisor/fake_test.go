@@ -35,6 +35,10 @@ type backend struct {
 	onConsole string
 	// deaf guests do not answer Shutdown until their power is cut.
 	deaf bool
+	// fillsDisk has the host's disk full when the machine starts.
+	fillsDisk bool
+	// stuck machines are not resumed.
+	stuck atomic.Bool
 
 	idle    atomic.Int64 // what Info says, ns
 	running atomic.Uint32
@@ -82,7 +86,16 @@ type fakeVM struct {
 	err     error
 }
 
-func (m *fakeVM) PID() int              { return os.Getpid() }
+func (m *fakeVM) PID() int { return os.Getpid() }
+
+// Resume does what a VMM does that finds space.
+func (m *fakeVM) Resume() error {
+	if !m.backend.stuck.Load() {
+		m.spec.Paused(false)
+	}
+	return nil
+}
+
 func (m *fakeVM) Done() <-chan struct{} { return m.done }
 
 func (m *fakeVM) Err() error {
@@ -121,6 +134,9 @@ func (m *fakeVM) run() {
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = srv.Serve(m.spec.Guest) })
 	fmt.Fprint(m.spec.Console, m.backend.onConsole)
+	if m.backend.fillsDisk {
+		m.spec.Paused(true)
+	}
 	host, guest := net.Pipe()
 	if !m.backend.mute {
 		wg.Go(func() { m.call(guest) })

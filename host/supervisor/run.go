@@ -77,6 +77,8 @@ type supervisor struct {
 	stop     context.CancelCauseFunc
 	once     sync.Once
 	request  ending
+	// pause follows a machine that waits for space on the host's disk.
+	pause pause
 	// cut ends when somebody does not want to wait for an orderly shutdown.
 	cut    context.Context
 	cutNow context.CancelFunc
@@ -110,7 +112,7 @@ func Run(ctx context.Context, cfg Config, spec Spec) error {
 	}
 	s := &supervisor{
 		cfg: cfg, spec: spec, log: cfg.Logger, history: newHistory(), holders: newHolders(),
-		created: record.CreatedAt, record: record,
+		created: record.CreatedAt, record: record, pause: pause{changed: make(chan struct{}, 1)},
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -189,7 +191,7 @@ func (s *supervisor) shutDown(m *machine, end ending) error {
 	if m.vm == nil {
 		return nil
 	}
-	if m.serves && end.grace > 0 {
+	if m.serves && end.grace > 0 && !s.pause.now() { // a paused guest does not hear of it
 		graceCtx, cancel := context.WithTimeout(s.cut, end.grace)
 		defer cancel()
 		if err := m.client.Shutdown(graceCtx, min(2*time.Second, end.grace/2)); err != nil {

@@ -4,6 +4,7 @@ package supervisor
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -13,11 +14,16 @@ import (
 	hostv1 "github.com/stacklok/waggle/proto/gen/waggle/host/v1"
 )
 
-// history holds every state that the machine had, so that a slow follower
-// misses none. There are at most six: phases only go forward.
+// maxStates bounds what is remembered. Phases only go forward, but a machine may
+// be paused any number of times.
+const maxStates = 16
+
+// history holds the states that the machine had, so that a slow follower misses
+// none of the last maxStates.
 type history struct {
 	mu      sync.Mutex
 	states  []*hostv1.State // each is immutable once it is in here
+	base    int             // index of the first of states
 	changed chan struct{}   // closed and replaced by each change
 }
 
@@ -31,11 +37,18 @@ func newHistory() *history {
 func (h *history) add(s *hostv1.State) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if n := len(h.states); n > 0 && h.states[n-1].GetPhase() >= s.GetPhase() {
-		return
+	if n := len(h.states); n > 0 {
+		last := h.states[n-1]
+		if last.GetPhase() > s.GetPhase() || last.GetPhase() == s.GetPhase() && last.GetPaused() == s.GetPaused() {
+			return
+		}
 	}
 	s.Since = timestamppb.Now()
 	h.states = append(h.states, s)
+	if len(h.states) > maxStates {
+		h.states = slices.Delete(h.states, 0, 1)
+		h.base++
+	}
 	close(h.changed)
 	h.changed = make(chan struct{})
 }
@@ -45,31 +58,36 @@ func (h *history) last() (*hostv1.State, int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	i := len(h.states) - 1
-	return h.states[i], i
+	return h.states[i], h.base + i
 }
 
-// at returns the state with index i, waiting for it.
-func (h *history) at(ctx context.Context, i int) (*hostv1.State, error) {
+// at returns the state with index i, waiting for it, or the first after it that is
+// remembered, and the index of the next.
+func (h *history) at(ctx context.Context, i int) (s *hostv1.State, next int, err error) {
 	for {
 		h.mu.Lock()
 		changed := h.changed
-		if i < len(h.states) {
+		i = max(i, h.base)
+		if i < h.base+len(h.states) {
 			defer h.mu.Unlock()
-			return h.states[i], nil
+			return h.states[i-h.base], i + 1, nil
 		}
 		h.mu.Unlock()
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return nil, i, ctx.Err()
 		}
 	}
 }
 
 // end waits for the last state.
 func (h *history) end(ctx context.Context) (*hostv1.State, error) {
-	for _, i := h.last(); ; i++ {
-		s, err := h.at(ctx, i)
+	_, i := h.last()
+	for {
+		var s *hostv1.State
+		var err error
+		s, i, err = h.at(ctx, i)
 		if err != nil || s.GetPhase() == hostv1.Phase_PHASE_ENDED {
 			return s, err
 		}

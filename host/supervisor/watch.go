@@ -44,6 +44,9 @@ func (s *supervisor) watch(m *machine) ending {
 	defer orphan.Stop()
 	s.armOrphan(orphan)
 
+	retry := time.NewTicker(pauseLook)
+	defer retry.Stop()
+	var resumed time.Time
 	silent := 0
 	for {
 		select {
@@ -61,7 +64,15 @@ func (s *supervisor) watch(m *machine) ending {
 				return ending{hostv1.EndCause_END_CAUSE_ORPHANED,
 					fmt.Sprintf("no server owned it for %s", s.spec.OrphanTimeout), limitGrace}
 			}
+		case <-s.pause.changed:
+			s.enterPause()
+		case <-retry.C:
+			resumed = s.tryResume(m, resumed)
 		case <-idle.C:
+			if s.pause.now() {
+				idle.Reset(s.spec.IdleTimeout) // it cannot answer
+				continue
+			}
 			left, err := s.idleLeft(m.client)
 			switch {
 			case err == nil && left <= 0:

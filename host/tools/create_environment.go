@@ -28,7 +28,7 @@ type environmentOutput struct {
 	Name           string    `json:"name"`
 	Runtime        string    `json:"runtime"`
 	State          string    `json:"state" jsonschema_description:"creating, running, stopping or failed."`
-	Cause          string    `json:"cause,omitempty" jsonschema_description:"Why it failed."`
+	Cause          string    `json:"cause,omitempty" jsonschema_description:"Why it failed, or why a running one stands still."`
 	CreatedAt      time.Time `json:"created_at"`
 	TimeoutMinutes float64   `json:"timeout_minutes" jsonschema_description:"Minutes without activity after which it ends."`
 	CPUs           int       `json:"cpus"`

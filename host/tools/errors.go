@@ -26,6 +26,7 @@ var next = []struct {
 	{environment.ErrCreate, "Nothing was left behind. If the cause names a remedy, the person who runs the server can apply it; `waggle doctor` checks the machine."},
 	{environment.ErrDestroy, "Call destroy_environment again; the person who runs the server can use `waggle rm`."},
 	{environment.ErrLost, "list_environments shows whether it still runs. If it does, call again; otherwise create a new one."},
+	{environment.ErrPaused, "Nothing is lost. Call again when the person who runs the server has applied the remedy; destroy_environment works meanwhile."},
 	{environment.ErrNoInterpreter, "Install it with install_packages (manager apt), or create an environment of that runtime."},
 	{environment.ErrSpawn, "The environment may be out of processes or memory: end what runs in it, or create a new one."},
 	{environment.ErrInstall, "Correct the cause and call again."},

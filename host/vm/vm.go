@@ -73,6 +73,11 @@ type Spec struct {
 	// down. Writes come from one goroutine, which has ended before Done is
 	// closed.
 	Console io.Writer
+	// Paused is called with true when the VMM has stopped the guest's CPUs
+	// because a write to one of Disks found the host's disk full, and with false
+	// when they run again. Calls come from one goroutine, which has ended before
+	// Done is closed, and must not block. May be nil.
+	Paused func(paused bool)
 }
 
 // Backend starts machines. Start may be called concurrently.
@@ -96,6 +101,9 @@ type Machine interface {
 	// Err says why the machine ended: ErrStopped after Stop, ErrPoweredOff when
 	// the guest shut down by itself, otherwise the cause. It is nil until Done is closed.
 	Err() error
+	// Resume lets a paused machine go on, with the write that failed. It is
+	// paused again when that fails again.
+	Resume() error
 	// Stop ends the machine at once, as if the power was cut, and returns
 	// when Done is closed or ctx ends. It is idempotent. An orderly shutdown
 	// is the guest agent's business and comes before it.

@@ -177,7 +177,10 @@ type State struct {
 	// The same in words, with the remedy where there is one.
 	Message string `protobuf:"bytes,4,opt,name=message,proto3" json:"message,omitempty"`
 	// Last lines of the console, when it did not boot or crashed; at most 4 KiB.
-	ConsoleTail   string `protobuf:"bytes,5,opt,name=console_tail,json=consoleTail,proto3" json:"console_tail,omitempty"`
+	ConsoleTail string `protobuf:"bytes,5,opt,name=console_tail,json=consoleTail,proto3" json:"console_tail,omitempty"`
+	// Why the machine stands still, with the remedy; empty while it runs. Only in
+	// PHASE_RUNNING. It goes on by itself, with nothing lost.
+	Paused        string `protobuf:"bytes,6,opt,name=paused,proto3" json:"paused,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -243,6 +246,13 @@ func (x *State) GetMessage() string {
 func (x *State) GetConsoleTail() string {
 	if x != nil {
 		return x.ConsoleTail
+	}
+	return ""
+}
+
+func (x *State) GetPaused() string {
+	if x != nil {
+		return x.Paused
 	}
 	return ""
 }
@@ -790,13 +800,14 @@ var File_waggle_host_v1_supervisor_proto protoreflect.FileDescriptor
 
 const file_waggle_host_v1_supervisor_proto_rawDesc = "" +
 	"\n" +
-	"\x1fwaggle/host/v1/supervisor.proto\x12\x0ewaggle.host.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd3\x01\n" +
+	"\x1fwaggle/host/v1/supervisor.proto\x12\x0ewaggle.host.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xeb\x01\n" +
 	"\x05State\x12+\n" +
 	"\x05phase\x18\x01 \x01(\x0e2\x15.waggle.host.v1.PhaseR\x05phase\x120\n" +
 	"\x05since\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12.\n" +
 	"\x05cause\x18\x03 \x01(\x0e2\x18.waggle.host.v1.EndCauseR\x05cause\x12\x18\n" +
 	"\amessage\x18\x04 \x01(\tR\amessage\x12!\n" +
-	"\fconsole_tail\x18\x05 \x01(\tR\vconsoleTail\"\x17\n" +
+	"\fconsole_tail\x18\x05 \x01(\tR\vconsoleTail\x12\x16\n" +
+	"\x06paused\x18\x06 \x01(\tR\x06paused\"\x17\n" +
 	"\x15SupervisorInfoRequest\"\xec\x06\n" +
 	"\x16SupervisorInfoResponse\x12\x1f\n" +
 	"\vapi_version\x18\x01 \x01(\rR\n" +
