@@ -38,6 +38,6 @@ func noSpace(err error, dir string, need int64) error {
 }
 
 func spaceError(dir string, need int64) error {
-	return fmt.Errorf("%w: %s needs at least %s (%d bytes) free; free some space there or choose another data directory",
+	return fmt.Errorf("%w: %s needs at least %s (%d bytes) free; free some space there, or choose another with WAGGLE_DATA_DIR",
 		ErrNoSpace, dir, humanize.IBytes(uint64(need)), need)
 }

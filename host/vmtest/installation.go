@@ -3,6 +3,7 @@
 package vmtest
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -12,6 +13,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -53,8 +55,27 @@ func Install(t testing.TB) *Installation {
 	}
 	dir, err := os.MkdirTemp("", "wv") // short: it holds sockets
 	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
-	return &Installation{Waggle: filepath.Join(bin, "waggle"), Data: data, Run: filepath.Join(dir, "run")}
+	in := &Installation{Waggle: filepath.Join(bin, "waggle"), Data: data, Run: filepath.Join(dir, "run")}
+	t.Cleanup(func() {
+		in.sweep(t)
+		require.NoError(t, os.RemoveAll(dir))
+	})
+	return in
+}
+
+// sweep ends what a test has left, as one that failed does. The test's context has
+// ended already.
+func (in *Installation) sweep(t testing.TB) {
+	t.Helper()
+	if _, err := os.Stat(in.Run); err != nil {
+		return // none ever ran
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, in.Waggle, "rm", "--all")
+	in.prepare(cmd)
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, "%s", out)
 }
 
 // built is the directory that binaries made, for Main to remove.
