@@ -67,13 +67,17 @@ func Open(dir string, limits Limits) (*Cache, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open disk cache: %w", err)
 	}
-	// The VMM may run as another user than the one who builds the disks, so
-	// the directory can be entered by all; its contents are image data.
-	if err := os.MkdirAll(filepath.Join(abs, lockDir), 0o755); err != nil {
+	c := &Cache{dir: abs, limits: limits}
+	if err := c.makeDirs(); err != nil {
 		return nil, fmt.Errorf("open disk cache: %w", err)
 	}
-	return &Cache{dir: abs, limits: limits}, nil
+	return c, nil
 }
+
+// makeDirs makes what is missing. The VMM may run as another user than the one who
+// builds the disks, so the directory can be entered by all; its contents are image
+// data.
+func (c *Cache) makeDirs() error { return os.MkdirAll(filepath.Join(c.dir, lockDir), 0o755) }
 
 // Dir is the directory of the cache, absolute.
 func (c *Cache) Dir() string { return c.dir }
@@ -154,6 +158,10 @@ func (c *Cache) rootPath(key digest.Digest) (string, error) {
 // lock takes the lock called name and returns what releases it. Lock files are
 // never deleted: a waiter could otherwise hold a lock that nobody else sees.
 func (c *Cache) lock(ctx context.Context, name string) (func(), error) {
+	// A server runs for months, and people delete what looks like a cache.
+	if err := c.makeDirs(); err != nil {
+		return nil, fmt.Errorf("lock disk %s: %w", name, err)
+	}
 	l := flock.New(filepath.Join(c.dir, lockDir, name))
 	if _, err := l.TryLockContext(ctx, lockRetry); err != nil {
 		return nil, fmt.Errorf("lock disk %s: %w", name, err)

@@ -57,6 +57,22 @@ func TestRootIsBuiltOnce(t *testing.T) {
 	require.Equal(t, os.FileMode(0o444), st.Mode().Perm())
 }
 
+// TestRootAfterRemoval: somebody clears what is a cache under a server.
+func TestRootAfterRemoval(t *testing.T) {
+	t.Parallel()
+	layers := layersOf(makeTar(t, reg("a", "text")))
+	dir := filepath.Join(t.TempDir(), "disks")
+	c, err := Open(dir, Limits{})
+	require.NoError(t, err)
+	for range 2 {
+		path, err := c.Root(t.Context(), keyOf("k"), layers, nil)
+		require.NoError(t, err)
+		require.FileExists(t, path)
+		require.NoError(t, os.RemoveAll(dir))
+	}
+	require.NoError(t, c.Scratch(t.Context(), filepath.Join(filepath.Dir(dir), "s.ext4"), 32))
+}
+
 func TestRootIsDeterministic(t *testing.T) {
 	t.Parallel()
 	var files []file

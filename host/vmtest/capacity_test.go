@@ -57,7 +57,6 @@ func TestCapacity(t *testing.T) {
 	t.Setenv("WAGGLE_MAX_ENVIRONMENTS", "1000")
 	in := Install(t)
 	server := in.Serve(t)
-	removeAll(t, in)
 	f := &fleet{in: in, session: server.Connect(t)}
 
 	idle := descriptors(t, server.cmd.Process.Pid)

@@ -50,7 +50,6 @@ func numbered(i int) (code, stdout, stderr string, exit int) {
 func TestLoad(t *testing.T) {
 	in := Install(t)
 	server := in.Serve(t)
-	removeAll(t, in)
 	session := server.Connect(t)
 	var env environment
 	session.Call(t, "create_environment", map[string]any{"runtime": "python"}, &env)

@@ -70,7 +70,7 @@ func (in *Installation) sweep(t testing.TB) {
 	if _, err := os.Stat(in.Run); err != nil {
 		return // none ever ran
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, in.Waggle, "rm", "--all")
 	in.prepare(cmd)

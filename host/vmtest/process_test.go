@@ -8,7 +8,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -55,14 +54,6 @@ func newAgent(t testing.TB) *agent {
 	a := &agent{Client: guest.New(addr.Dial), dial: addr.Dial}
 	t.Cleanup(func() { require.NoError(t, a.Close()) })
 	return a
-}
-
-// atSize is a number at the size of the gate or of the soak.
-func atSize(gate, soak int) int {
-	if os.Getenv("WAGGLE_SOAK") != "" {
-		return soak
-	}
-	return gate
 }
 
 // sh runs a script and returns what it printed.
@@ -147,7 +138,7 @@ func (b *syncBuffer) String() string {
 // in the middle of the start, before its answer, anywhere in the output.
 func (a *agent) survivesCuts(t *testing.T) {
 	const first, lines, lineSize = 100_000_000, 1_000_000, 10
-	cuts := atSize(20, 100)
+	cuts := sized(20, 100)
 	c := newCutter(t, a.dial, cuts, lineSize*lines)
 	client := guest.New(c.Dial)
 	defer func() { require.NoError(t, client.Close()) }()
@@ -268,7 +259,7 @@ func BenchmarkStalledReader(b *testing.B) {
 // keepsNothing runs many execs one after the other. Once as many are kept as the
 // settings say, nothing grows.
 func (a *agent) keepsNothing(t *testing.T) {
-	n := atSize(300, 10_000)
+	n := sized(300, 10_000)
 	run := func(from, to int) {
 		for i := from; i < to; i++ {
 			want := fmt.Sprintf("out %d\n%s\n", i, strings.Repeat("x", 2000))

@@ -6,11 +6,9 @@ package vmtest
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -35,21 +33,6 @@ func sized(gate, soak int) int {
 		return soak
 	}
 	return gate
-}
-
-// removeAll ends with the test what is left of its environments. The server
-// lets go of them, so they would live on until their orphan timeout.
-func removeAll(t *testing.T, in *Installation) {
-	t.Helper()
-	t.Cleanup(func() {
-		// The test's own context has ended by now.
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-		defer cancel()
-		cmd := exec.CommandContext(ctx, in.Waggle, "rm", "--all")
-		cmd.Env = in.Env()
-		out, err := cmd.CombinedOutput()
-		require.NoError(t, err, "%s", out)
-	})
 }
 
 // attach is a client of an environment's supervisor and guestd, closed with the

@@ -19,7 +19,6 @@ import (
 func TestSupervisorDies(t *testing.T) {
 	in := Install(t)
 	server := in.Serve(t)
-	removeAll(t, in)
 	session := server.Connect(t)
 	var ids [3]string
 	for i := range ids {
@@ -29,7 +28,7 @@ func TestSupervisorDies(t *testing.T) {
 	}
 	survivor := ids[2]
 	rows := ps(t, in)
-	// The survivor runs a process whose pid shows that it is the same machine.
+	// A machine that was started anew has another one.
 	bootID := func() string {
 		return in.Command(t, "exec", survivor, "--", "cat", "/proc/sys/kernel/random/boot_id")
 	}
