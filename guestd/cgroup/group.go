@@ -44,6 +44,8 @@ type Group struct {
 	tree *Tree
 	dir  string
 	wait sync.Mutex // one watch of cgroup.events at a time
+
+	hunger hunger
 }
 
 // Dir opens the group's directory, for SysProcAttr.CgroupFD. The caller closes it.
@@ -137,6 +139,9 @@ func (g *Group) Stats() Stats {
 		s.PeakMemory, _ = strconv.ParseUint(string(bytes.TrimSpace(data)), 10, 64)
 	}
 	s.OOMKills, _ = readKey(filepath.Join(g.dir, "memory.events"), "oom_kill")
+	g.tree.mu.Lock()
+	s.OOMKills += g.hunger.kills
+	g.tree.mu.Unlock()
 	s.ForksRefused, _ = readKey(filepath.Join(g.dir, "pids.events"), "max")
 	usec, _ := readKey(filepath.Join(g.dir, "cpu.stat"), "usage_usec")
 	s.CPU = time.Duration(min(usec, uint64(1<<62)/1000)) * time.Microsecond
@@ -145,6 +150,9 @@ func (g *Group) Stats() Stats {
 
 // Remove removes the group, which must be empty, and the groups within.
 func (g *Group) Remove() error {
+	g.tree.mu.Lock()
+	delete(g.tree.groups, g)
+	g.tree.mu.Unlock()
 	budget := maxNested
 	if err := removeTree(g.dir, &budget); err != nil {
 		return fmt.Errorf("remove group: %w", err)

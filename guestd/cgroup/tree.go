@@ -5,7 +5,6 @@
 package cgroup
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -25,25 +24,39 @@ const DefaultRoot = "/sys/fs/cgroup/waggle/exec"
 // ErrUnavailable says that there is no cgroup v2 at the wanted place.
 var ErrUnavailable = errors.New("cgroup v2 is not available")
 
-// pidsPart is the part, in quarters, of the tree's processes that one group may
-// have: a fork bomb in one leaves room to start another.
-const pidsPart = 3
+const (
+	// pidsPart is the part, in quarters, of the tree's processes that one group
+	// may have: a fork bomb in one leaves room to start another.
+	pidsPart = 3
+	// memoryLeft is what one group leaves to the others of the tree's memory, for
+	// the same reason. A group at its limit whose fork bomb gives up a few pages of
+	// its programs each time is not killed for hours, and until then nobody else
+	// gets a page of the tree's. Seen: an interpreter starts with 12 MiB.
+	memoryLeft = 24 << 20
+)
+
+// limit is a file of a group, and what is written to it.
+type limit struct{ file, value string }
 
 // Tree is the directory that holds the groups. Its methods may be called
 // concurrently.
 type Tree struct {
 	root    string
-	pidsMax string // of each group; empty: no limit
+	limits  []limit // of each group
 	inotify *os.File
-	done    chan struct{}
+	done    chan struct{} // closed when watch has returned
+	stop    chan struct{} // closed to have feed return, which closes fed
+	fed     chan struct{}
+	busy    chan struct{} // gets a token with the first group; capacity 1
 
 	mu       sync.Mutex
 	watchers map[int32]chan struct{} // by watch descriptor; capacity 1
+	groups   map[*Group]struct{}     // that were made and not removed
 }
 
 // Open makes the directory root and enables the named controllers for the
-// groups in it, as far as the kernel has them. When root has a limit of processes,
-// each group gets one below it. Open returns ErrUnavailable when root is not within
+// groups in it, as far as the kernel has them. When root has a limit of processes
+// or of memory, each group gets one below it. Open returns ErrUnavailable when root is not within
 // a cgroup v2 file system.
 func Open(root string, controllers ...string) (*Tree, error) {
 	if err := makeRoot(root, controllers); err != nil {
@@ -57,16 +70,31 @@ func Open(root string, controllers ...string) (*Tree, error) {
 		root:     root,
 		inotify:  os.NewFile(uintptr(fd), "inotify"),
 		done:     make(chan struct{}),
+		stop:     make(chan struct{}),
+		fed:      make(chan struct{}),
+		busy:     make(chan struct{}, 1),
 		watchers: make(map[int32]chan struct{}),
+		groups:   make(map[*Group]struct{}),
 	}
-	if data, err := readFile(filepath.Join(root, "pids.max")); err == nil {
-		// It may be the word "max".
-		if n, err := strconv.ParseUint(string(bytes.TrimSpace(data)), 10, 32); err == nil {
-			t.pidsMax = strconv.FormatUint(n*pidsPart/4, 10)
-		}
+	if n, ok := readLimit(root, "pids.max"); ok {
+		t.limits = append(t.limits, limit{"pids.max", strconv.FormatUint(n*pidsPart/4, 10)})
+	}
+	if n, ok := readLimit(root, "memory.max"); ok && n > 4*memoryLeft {
+		t.limits = append(t.limits, limit{"memory.max", strconv.FormatUint(n-memoryLeft, 10)})
 	}
 	go t.watch()
+	if hasPressure(root) {
+		go t.feed()
+	} else {
+		close(t.fed)
+	}
 	return t, nil
+}
+
+// readLimit reads a limit of the group dir, which may be the word "max".
+func readLimit(dir, file string) (uint64, bool) {
+	n, err := readNumber(dir, file)
+	return n, err == nil
 }
 
 // makeRoot creates root below the nearest directory that exists. Controllers
@@ -113,8 +141,10 @@ func isCgroup(dir string) bool {
 
 // Close ends the watching. Groups stay as they are.
 func (t *Tree) Close() error {
+	close(t.stop)
 	err := t.inotify.Close()
 	<-t.done
+	<-t.fed
 	return err
 }
 
@@ -143,11 +173,17 @@ func (t *Tree) Create(name string) (*Group, error) {
 	if err := os.Mkdir(g.dir, 0o755); err != nil {
 		return nil, fmt.Errorf("create control group: %w", err)
 	}
-	if t.pidsMax == "" {
-		return g, nil
+	for _, l := range t.limits {
+		if err := writeFile(filepath.Join(g.dir, l.file), l.value); err != nil {
+			return nil, errors.Join(fmt.Errorf("set %s of group: %w", l.file, err), os.Remove(g.dir))
+		}
 	}
-	if err := writeFile(filepath.Join(g.dir, "pids.max"), t.pidsMax); err != nil {
-		return nil, errors.Join(fmt.Errorf("limit processes of group: %w", err), os.Remove(g.dir))
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.groups[g] = struct{}{}
+	select {
+	case t.busy <- struct{}{}:
+	default:
 	}
 	return g, nil
 }

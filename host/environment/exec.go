@@ -23,6 +23,8 @@ const (
 	// execSlack is how much longer than the code's own timeout, which the guest
 	// enforces, the host waits: SIGTERM, grace, SIGKILL, and a slow emulator.
 	execSlack = 30 * time.Second
+	// maxFull bounds what the guest says of full file systems.
+	maxFull = 16
 )
 
 var errNoAnswer = errors.New("the guest did not answer in time")
@@ -48,7 +50,11 @@ type ExecResult struct {
 	ExitCode            int
 	Signal              string
 	TimedOut, OOMKilled bool
-	Duration            time.Duration
+	// PidsExhausted: the kernel refused the code a process or a thread.
+	PidsExhausted bool
+	// FullFilesystems are mount points that had no room left at the end.
+	FullFilesystems []string
+	Duration        time.Duration
 	// LeftRunning counts processes that the code had left running; they were
 	// ended.
 	LeftRunning    int
@@ -130,8 +136,12 @@ func execResult(exited *guestv1.Exited, rt runtime, execID string, stdout, stder
 	r := ExecResult{
 		ExecID: execID, Language: rt.name,
 		ExitCode: int(exited.GetExitCode()), TimedOut: exited.GetTimedOut(), OOMKilled: exited.GetOomKilled(),
-		Duration: exited.GetDuration().AsDuration(), LeftRunning: int(exited.GetLeftRunning()),
+		PidsExhausted: exited.GetPidsExhausted(),
+		Duration:      exited.GetDuration().AsDuration(), LeftRunning: int(exited.GetLeftRunning()),
 		Stdout: stdout.output(exited.GetStdoutBytes()), Stderr: stderr.output(exited.GetStderrBytes()),
+	}
+	for _, mount := range exited.GetFullFilesystems()[:min(len(exited.GetFullFilesystems()), maxFull)] {
+		r.FullFilesystems = append(r.FullFilesystems, plain(mount, maxGuestText))
 	}
 	if sig := exited.GetSignal(); sig > 0 {
 		r.ExitCode = 128 + int(sig)

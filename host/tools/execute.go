@@ -32,7 +32,10 @@ type executeOutput struct {
 	DurationMS int64  `json:"duration_ms"`
 	TimedOut   bool   `json:"timed_out"`
 	OOMKilled  bool   `json:"oom_killed" jsonschema_description:"The environment ran out of memory."`
-	Signal     string `json:"signal,omitempty" jsonschema_description:"The signal that ended it, such as SIGKILL."`
+	// These two say why code failed that does not know it.
+	PidsExhausted   bool     `json:"pids_exhausted,omitempty" jsonschema_description:"The environment had no room for another process or thread."`
+	FullFilesystems []string `json:"full_filesystems,omitempty" jsonschema_description:"Mount points, such as / or /tmp, that had no room left at the end."`
+	Signal          string   `json:"signal,omitempty" jsonschema_description:"The signal that ended it, such as SIGKILL."`
 	// Truncated is here so that a reader need not compare two numbers.
 	Truncated      bool   `json:"truncated" jsonschema_description:"The middle of stdout or stderr was cut."`
 	StdoutBytes    int64  `json:"stdout_bytes" jsonschema_description:"Bytes written to stdout, those that were cut included."`
@@ -67,6 +70,7 @@ func (t *tools) execute(ctx context.Context, c *call, in executeInput) (executeO
 		StdoutBytes: r.Stdout.Bytes, StderrBytes: r.Stderr.Bytes,
 		StdoutCutBytes: r.Stdout.CutBytes, StderrCutBytes: r.Stderr.CutBytes,
 		LeftRunning: r.LeftRunning, Language: r.Language,
+		PidsExhausted: r.PidsExhausted, FullFilesystems: r.FullFilesystems,
 	}
 	return out, executeText(out), nil
 }
@@ -96,6 +100,8 @@ func executeText(o executeOutput) string {
 	}{
 		{o.TimedOut, "timed out"},
 		{o.OOMKilled, "out of memory"},
+		{o.PidsExhausted, "out of processes: it had as many as it may"},
+		{len(o.FullFilesystems) > 0, "no room left on " + strings.Join(o.FullFilesystems, ", ")},
 		{o.Signal != "", "ended by " + o.Signal},
 		{o.LeftRunning > 0, fmt.Sprintf("%d processes left running were ended", o.LeftRunning)},
 		{o.StdoutCutBytes > 0, fmt.Sprintf("%d of %d bytes of stdout were cut", o.StdoutCutBytes, o.StdoutBytes)},

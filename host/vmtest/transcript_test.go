@@ -23,6 +23,12 @@ type executed struct {
 	Stdout   string `json:"stdout"`
 	Stderr   string `json:"stderr"`
 	TimedOut bool   `json:"timed_out"`
+
+	OOMKilled       bool     `json:"oom_killed"`
+	PidsExhausted   bool     `json:"pids_exhausted"`
+	FullFilesystems []string `json:"full_filesystems"`
+	LeftRunning     int      `json:"left_running"`
+	DurationMS      int      `json:"duration_ms"`
 }
 
 // TestTranscript is the main job as an agent does it, every joint real.

@@ -1266,7 +1266,9 @@ type Exited struct {
 	Outcome isExited_Outcome `protobuf_oneof:"outcome"`
 	// The timeout of Start ended it.
 	TimedOut bool `protobuf:"varint,4,opt,name=timed_out,json=timedOut,proto3" json:"timed_out,omitempty"`
-	// The kernel ended a process of this exec for want of memory.
+	// A process of this exec was ended for want of memory: by the kernel, which had
+	// none left, or by guestd, because for seconds all that the exec did was to wait
+	// for memory.
 	OomKilled bool `protobuf:"varint,5,opt,name=oom_killed,json=oomKilled,proto3" json:"oom_killed,omitempty"`
 	// The client's detach, a signal call or a shutdown of the machine ended it.
 	Cancelled bool `protobuf:"varint,6,opt,name=cancelled,proto3" json:"cancelled,omitempty"`
