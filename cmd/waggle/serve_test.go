@@ -30,6 +30,14 @@ func serveCommand(t *testing.T, args ...string) *serveCmd {
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	// The agent is looked for, but no machine is started.
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "guestd-linux-"+runtime.GOARCH), nil, 0o755))
+	c, err := parseServe(t, dir, args...)
+	require.NoError(t, err)
+	return c
+}
+
+// parseServe is what the command line with all of its directories in dir gives.
+func parseServe(t *testing.T, dir string, args ...string) (*serveCmd, error) {
+	t.Helper()
 	var c struct {
 		Serve serveCmd `cmd:""`
 	}
@@ -38,8 +46,7 @@ func serveCommand(t *testing.T, args ...string) *serveCmd {
 	_, err = parser.Parse(append([]string{
 		"serve", "--data-dir", filepath.Join(dir, "data"), "--run-dir", filepath.Join(dir, "run"), "--guestd-dir", dir,
 	}, args...))
-	require.NoError(t, err)
-	return &c.Serve
+	return &c.Serve, err
 }
 
 // startServe returns the URL of a server in this process, when it takes calls,
@@ -92,19 +99,29 @@ func TestServe(t *testing.T) {
 func TestServeRefuses(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
-		flag, value, want string
+		flag, value string
+		want        []string
 	}{
-		{"--listen-addr", "0.0.0.0:8080", "not loopback"},
-		{"--listen-addr", "8080", "host:port"},
-		{"--max-environments", "0", "at least 1"},
-		{"--default-timeout-min", "0", "above zero"},
-		{"--default-exec-timeout", "10m", "at most the maximum"},
-		{"--orphan-timeout", "0s", "orphan timeout"},
+		{"--listen-addr", "0.0.0.0:8080", []string{"WAGGLE_LISTEN_ADDR", "not loopback"}},
+		{"--listen-addr", "8080", []string{"WAGGLE_LISTEN_ADDR", "host:port"}},
+		{"--max-environments", "0", []string{"WAGGLE_MAX_ENVIRONMENTS", "give 1 to"}},
+		{"--default-timeout-min", "0", []string{"WAGGLE_DEFAULT_TIMEOUT_MIN", "give 1 to"}},
+		{"--default-exec-timeout", "10m", []string{"WAGGLE_DEFAULT_EXEC_TIMEOUT", "WAGGLE_MAX_EXEC_TIMEOUT", "raise the one or lower the other"}},
+		{"--orphan-timeout", "0s", []string{"WAGGLE_ORPHAN_TIMEOUT", "give 1s to"}},
+		{"--memory-mb", "1", []string{"WAGGLE_DEFAULT_MEMORY_MB", "give "}},
+		{"--cpus", "0", []string{"WAGGLE_DEFAULT_CPUS", "give 1 to"}},
+		{"--image-python", "UPPER CASE", []string{"WAGGLE_IMAGE_PYTHON"}},
 	} {
 		t.Run(tc.flag+" "+tc.value, func(t *testing.T) {
 			t.Parallel()
-			c := serveCommand(t, tc.flag, tc.value)
-			require.ErrorContains(t, c.run(t.Context(), io.Discard, slog.New(slog.DiscardHandler)), tc.want)
+			dir := t.TempDir()
+			_, err := parseServe(t, dir, tc.flag, tc.value)
+			for _, want := range append(tc.want, tc.flag) {
+				require.ErrorContains(t, err, want)
+			}
+			made, err := os.ReadDir(dir)
+			require.NoError(t, err)
+			require.Empty(t, made, "refused, but something was made")
 		})
 	}
 }

@@ -72,7 +72,7 @@ func (c *serveCmd) Validate() error {
 		within("WAGGLE_ORPHAN_TIMEOUT", "orphan-timeout", c.OrphanTimeout, time.Second, longest),
 	)
 	if c.DefaultExecTimeout > c.MaxExecTimeout {
-		err = errors.Join(err, fmt.Errorf("WAGGLE_MAX_EXEC_TIMEOUT (--max-exec-timeout) is %s, less than WAGGLE_DEFAULT_EXEC_TIMEOUT (%s): "+
+		err = errors.Join(err, fmt.Errorf("WAGGLE_MAX_EXEC_TIMEOUT (--max-exec-timeout) is %s, less than WAGGLE_DEFAULT_EXEC_TIMEOUT (--default-exec-timeout), %s: "+
 			"raise the one or lower the other", c.MaxExecTimeout, c.DefaultExecTimeout))
 	}
 	if bad := edge.CheckAddr(c.ListenAddr); bad != nil {

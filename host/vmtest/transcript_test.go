@@ -28,7 +28,6 @@ type executed struct {
 	PidsExhausted   bool     `json:"pids_exhausted"`
 	FullFilesystems []string `json:"full_filesystems"`
 	LeftRunning     int      `json:"left_running"`
-	DurationMS      int      `json:"duration_ms"`
 }
 
 // TestTranscript is the main job as an agent does it, every joint real.
