@@ -9,7 +9,6 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -43,7 +42,7 @@ func TestProcess(t *testing.T) {
 	t.Run("stalled", a.ignoresStalled)
 }
 
-func newAgent(t testing.TB) *agent {
+func newAgent(t *testing.T) *agent {
 	t.Helper()
 	t.Setenv("WAGGLE_KEEP_RESULTS_COUNT", fmt.Sprint(keepCount))
 	in := Install(t)
@@ -190,7 +189,7 @@ func muchOutput(id string) *guestv1.Start {
 
 // stall starts an exec and follows it twice without reading. The function that it
 // returns lets go.
-func (a *agent) stall(t testing.TB, id string) (release func()) {
+func (a *agent) stall(t *testing.T, id string) (release func()) {
 	t.Helper()
 	other := guest.New(a.dial)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -219,41 +218,6 @@ type counter struct{ n int64 }
 func (c *counter) Write(p []byte) (int, error) {
 	c.n += int64(len(p))
 	return len(p), nil
-}
-
-// BenchmarkStalledReader measures what two followers that do not read cost one
-// that does, in turns.
-func BenchmarkStalledReader(b *testing.B) {
-	const most, rounds = 1.10, 7
-	a := newAgent(b)
-	follow := func(e guest.Exec) time.Duration {
-		var got counter
-		e.Stdout = &got
-		began := time.Now()
-		_, err := a.Run(b.Context(), e)
-		require.NoError(b, err)
-		require.EqualValues(b, stalledSize, got.n)
-		return time.Since(began)
-	}
-	for b.Loop() {
-		var alone, beside []time.Duration
-		for i := range rounds {
-			alone = append(alone, follow(guest.Exec{Start: muchOutput(fmt.Sprintf("alone-%d-%d", b.N, i))}))
-			id := fmt.Sprintf("beside-%d-%d", b.N, i)
-			release := a.stall(b, id)
-			// All of them take it from the first byte: it may have been written.
-			beside = append(beside, follow(guest.Exec{Attach: &guestv1.Attach{ExecId: id}}))
-			release()
-		}
-		slices.Sort(alone)
-		slices.Sort(beside)
-		ratio := float64(beside[rounds/2]) / float64(alone[rounds/2])
-		b.ReportMetric(ratio, "ratio")
-		b.ReportMetric(stalledSize/(1<<20)/alone[rounds/2].Seconds(), "MiB/s-alone")
-		if ratio > most {
-			b.Errorf("a reader beside two that do not read takes %.2f times as long, more than %.2f", ratio, most)
-		}
-	}
 }
 
 // keepsNothing runs many execs one after the other. Once as many are kept as the

@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -73,6 +72,7 @@ sys.exit(3)
 
 	timeoutKillsTheTree(t, c, env.ID)
 	refusals(t, c, env.ID)
+	hugeOutput(t, c, env.ID)
 
 	c.Call(t, "install_packages", id(map[string]any{"packages": "six"}), &discard)
 	c.Call(t, "execute", id(map[string]any{"code": "import six; print(six.__name__)"}), &ran)
@@ -147,25 +147,4 @@ func TestServerDies(t *testing.T) {
 	require.Equal(t, "42\n", ran.Stdout)
 	in.Command(t, "rm", env.ID)
 	nothingLeft(t, in, env.ID)
-}
-
-// refusals holds that a caller's mistakes come back as words to act on. id is an
-// environment that runs.
-func refusals(t *testing.T, c *Session, id string) {
-	t.Helper()
-	for _, tt := range []struct {
-		name, tool string
-		args       map[string]any
-		want       string
-	}{
-		{"unknown runtime", "create_environment", map[string]any{"runtime": "cobol"}, "python"},
-		{"unknown id", "execute", map[string]any{"environment_id": "env-aaaaaaaa", "code": "1"}, "list_environments"},
-		{"malformed id", "execute", map[string]any{"environment_id": "../x", "code": "1"}, "environment_id"},
-		{"empty code", "execute", map[string]any{"environment_id": id, "code": ""}, "code"},
-		{"negative timeout", "execute", map[string]any{"environment_id": id, "code": "1", "timeout_seconds": -1}, "timeout_seconds"},
-		{"huge timeout", "execute", map[string]any{"environment_id": id, "code": "1", "timeout_seconds": 1e9}, "300"},
-		{"relative path", "read_file", map[string]any{"environment_id": id, "path": "a.txt"}, "absolute"},
-	} {
-		require.Contains(t, strings.ToLower(c.Refused(t, tt.tool, tt.args)), tt.want, tt.name)
-	}
 }
