@@ -63,6 +63,10 @@ func (c *Client) ArchiveIn(ctx context.Context, open *guestv1.ArchiveOpen, r io.
 			return nil, fmt.Errorf("copy to guest: read source: %w", rerr)
 		}
 	}
+	if ctx.Err() != nil {
+		// Closing the stream would say that all has arrived.
+		return nil, fmt.Errorf("copy to guest: %w", context.Cause(ctx))
+	}
 	// A failed Send hides the guest's answer, which CloseAndReceive has.
 	resp, rerr := stream.CloseAndReceive()
 	if rerr != nil {

@@ -76,11 +76,13 @@ func (StdinMode) EnumDescriptor() ([]byte, []int) {
 	return file_waggle_guest_v1_process_proto_rawDescGZIP(), []int{0}
 }
 
-// DetachPolicy says what a lost client means for an exec.
+// DetachPolicy says what it means for an exec that nobody follows it any more.
 type DetachPolicy int32
 
 const (
-	// It is ended, as after a timeout.
+	// It is ended, as after a timeout, when it has had no client for two seconds:
+	// so long has one whose stream broke to come back. A cancelled call is no
+	// different from a broken one; who does not want to wait sends a signal.
 	DetachPolicy_DETACH_POLICY_UNSPECIFIED DetachPolicy = 0
 	// It runs on; attach finds it again.
 	DetachPolicy_DETACH_POLICY_KEEP_RUNNING DetachPolicy = 1
