@@ -28,6 +28,7 @@ const (
 	// memoryLimit is soft, in bytes: what guestd holds is taken from the
 	// workload. A limit of 10 MiB makes the collector cost a bulk write three
 	// times its time; with this one guestd stays below 20 MiB, program included.
+	// While many execs run at once, package process raises it.
 	memoryLimit = 14 << 20
 	gcPercent   = 50
 )

@@ -46,6 +46,7 @@ func (s *Service) startOrFind(start *guestv1.Start) (x *execution, existing bool
 	s.byID[x.id] = x
 	s.order = append(s.order, x)
 	s.running++
+	s.heap.fit(s.running)
 	if s.cfg.Activity != nil {
 		s.cfg.Activity.Begin()
 	}
@@ -91,6 +92,7 @@ func (s *Service) findLocked(id string) (*execution, error) {
 func (s *Service) release() {
 	s.mu.Lock()
 	s.running--
+	s.heap.fit(s.running)
 	s.mu.Unlock()
 	if s.cfg.Activity != nil {
 		s.cfg.Activity.End()

@@ -79,6 +79,7 @@ type Service struct {
 	byID    map[string]*execution
 	order   []*execution // oldest first
 	running int
+	heap    heap
 	serial  uint64
 }
 
@@ -109,6 +110,7 @@ func New(cfg Config) (*Service, error) {
 		launcher:  launcher,
 		protected: strings.HasPrefix(string(score), "-"),
 		byID:      make(map[string]*execution),
+		heap:      newHeap(),
 	}
 	if s.pool, err = spool.NewPool(cfg.SpoolDir, cfg.SpoolBytes, s.reclaim); err != nil {
 		launcher.Close()
