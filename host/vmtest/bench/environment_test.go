@@ -17,9 +17,7 @@ import (
 // BenchmarkEnvironment measures the product as its users have it: server,
 // supervisor and machine are the built programs.
 func BenchmarkEnvironment(b *testing.B) {
-	in := vmtest.Install(b)
-	server := in.Serve(b)
-	s := &site{in: in, server: server, session: server.Connect(b)}
+	s := newSite(b)
 	b.Run("create", s.benchCreate)
 
 	e := s.create(b)
@@ -32,6 +30,7 @@ func BenchmarkEnvironment(b *testing.B) {
 		{"true", benchTrue},
 		{"execute", benchExecute},
 		{"file", benchFile},
+		{"output", benchOutput},
 		{"memory-end", benchMemoryEnd}, // last: after all that went through it
 	} {
 		b.Run(bench.name, func(b *testing.B) { bench.run(b, e) })
@@ -52,6 +51,13 @@ type environment struct {
 	machine *supervisor.Client
 	// pids of the processes on the host.
 	supervisor, vmm int
+}
+
+func newSite(b *testing.B) *site {
+	b.Helper()
+	in := vmtest.Install(b)
+	server := in.Serve(b)
+	return &site{in: in, server: server, session: server.Connect(b)}
 }
 
 // create makes a python environment.

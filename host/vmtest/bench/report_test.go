@@ -14,7 +14,7 @@ const minForP99 = 200
 
 // report publishes samples as the metrics name-p50-unit, -min-, -max- and
 // name-count, and name-p99-unit where there are enough. unit is a base unit of
-// golang.org/x/perf/benchunit: sec, B, B/s, or ratio.
+// golang.org/x/perf/benchunit: sec, B, B/s, or ratio (of a whole), or times (as much).
 func report(b *testing.B, name, unit string, samples []float64) {
 	b.Helper()
 	if len(samples) == 0 {

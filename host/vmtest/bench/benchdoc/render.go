@@ -132,6 +132,8 @@ func format(value float64, base string) string {
 	switch base {
 	case "ratio":
 		return fmt.Sprintf("%.0f %%", value*100)
+	case "times":
+		return fmt.Sprintf("%.3g ×", value)
 	case "sec":
 		base = "s"
 	}
