@@ -114,8 +114,8 @@ func (s *Service) check(msg *guestv1.SystemConfigureRequest) ([]step, error) {
 		})
 	}
 	if msg.Cwd != nil {
-		if cwd := msg.GetCwd(); cwd != "" && !path.IsAbs(cwd) {
-			return nil, fmt.Errorf("cwd: %q is not absolute", cwd)
+		if cwd := msg.GetCwd(); cwd != "" && !path.IsAbs(cwd) || strings.ContainsRune(cwd, 0) {
+			return nil, fmt.Errorf("cwd: %q is not an absolute path", cwd)
 		}
 		plan = append(plan, func(*boot.Machine) error {
 			s.cfg.Defaults.SetCwd(msg.GetCwd())
@@ -196,8 +196,9 @@ func checkNetwork(n *guestv1.NetworkConfig) (boot.Network, string, error) {
 	}
 	var resolv strings.Builder
 	for _, server := range n.GetNameservers() {
-		if _, err := netip.ParseAddr(server); err != nil {
-			return none, "", fmt.Errorf("network.nameservers: %w", err)
+		// A zone may be any text, also one with line ends.
+		if addr, err := netip.ParseAddr(server); err != nil || addr.Zone() != "" {
+			return none, "", fmt.Errorf("network.nameservers: %q is not an IP address without a zone", server)
 		}
 		resolv.WriteString("nameserver " + server + "\n")
 	}

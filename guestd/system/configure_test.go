@@ -40,6 +40,7 @@ func TestCheckNamesTheField(t *testing.T) {
 		{"network.gateway", network(func(n *guestv1.NetworkConfig) { n.Gateway = "10.0.0.1" })},
 		{"network.mtu", network(func(n *guestv1.NetworkConfig) { n.Mtu = 10 })},
 		{"network.nameservers", network(func(n *guestv1.NetworkConfig) { n.Nameservers = []string{"x"} })},
+		{"network.nameservers", network(func(n *guestv1.NetworkConfig) { n.Nameservers = []string{"fe80::1%a\nsearch evil"} })},
 		{"network.nameservers", network(func(n *guestv1.NetworkConfig) { n.Nameservers = make([]string, 4) })},
 		{"network.search_domains", network(func(n *guestv1.NetworkConfig) { n.SearchDomains = []string{"a b"} })},
 		{"ca_bundle_pem", &guestv1.SystemConfigureRequest{CaBundlePem: []byte("no PEM")}},
@@ -48,6 +49,7 @@ func TestCheckNamesTheField(t *testing.T) {
 		{"user.uid", &guestv1.SystemConfigureRequest{User: &guestv1.WorkloadUser{Uid: 1 << 31}}},
 		{"env", &guestv1.SystemConfigureRequest{Env: &guestv1.EnvDefaults{Variables: map[string]string{"A=B": ""}}}},
 		{"cwd", &guestv1.SystemConfigureRequest{Cwd: proto.String("rel")}},
+		{"cwd", &guestv1.SystemConfigureRequest{Cwd: proto.String("/a\x00b")}},
 	} {
 		_, err := New(Config{}).check(tc.msg)
 		if tc.field == "" {
