@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"github.com/stacklok/waggle/tartree"
 )
@@ -45,6 +46,8 @@ func sample(t *testing.T) string {
 	write("a/"+strings.Repeat("long", 40)+"/"+strings.Repeat("name", 40), "x", 0o755)
 	write("grüße\nline", "odd name", 0o600)
 	require.NoError(t, os.Symlink("../nowhere", filepath.Join(dir, "a/link")))
+	old := unix.NsecToTimeval(then.UnixNano())
+	require.NoError(t, unix.Lutimes(filepath.Join(dir, "a/link"), []unix.Timeval{old, old}))
 	require.NoError(t, os.Link(filepath.Join(dir, "a/file"), filepath.Join(dir, "hard")))
 	holes, err := os.Create(filepath.Join(dir, "holes"))
 	require.NoError(t, err)
@@ -92,7 +95,7 @@ func describe(t *testing.T, dir string) []string {
 		case d.Type() == fs.ModeSymlink:
 			target, err := os.Readlink(path)
 			require.NoError(t, err)
-			line += " to " + target
+			line += " to " + target + " " + info.ModTime().UTC().String()
 		case info.IsDir() && rel != ".":
 			line += " " + info.ModTime().UTC().String()
 		}

@@ -103,12 +103,7 @@ func (u *unpacker) entry(h *tar.Header) error {
 	case tar.TypeReg, tar.TypeGNUSparse:
 		err = u.file(name, h)
 	case tar.TypeSymlink:
-		if err = u.clear(name); err == nil {
-			err = u.root.Symlink(h.Linkname, name)
-		}
-		if err == nil {
-			err = u.owner(name, h)
-		}
+		err = u.symlink(name, h)
 	case tar.TypeLink:
 		err = u.link(name, h)
 	default:
@@ -145,6 +140,22 @@ func (u *unpacker) dir(name string, h *tar.Header) error {
 	}
 	u.dirs = append(u.dirs, dir{name, h})
 	return nil
+}
+
+func (u *unpacker) symlink(name string, h *tar.Header) error {
+	if err := u.clear(name); err != nil {
+		return err
+	}
+	if err := u.root.Symlink(h.Linkname, name); err != nil {
+		return err
+	}
+	if err := u.owner(name, h); err != nil {
+		return err
+	}
+	if h.ModTime.IsZero() {
+		return nil
+	}
+	return linkTime(u.root, name, h.ModTime)
 }
 
 func (u *unpacker) link(name string, h *tar.Header) error {
