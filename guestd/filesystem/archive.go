@@ -99,7 +99,7 @@ func (s *Service) ArchiveIn(
 		if err := makeParents(strings.TrimRight(ask.GetPath(), "/") + "/"); err != nil {
 			return err
 		}
-		root, err := os.OpenRoot(ask.GetPath())
+		root, err := openRoot(ask.GetPath())
 		if err != nil {
 			return err
 		}
@@ -117,6 +117,16 @@ func (s *Service) ArchiveIn(
 	return connect.NewResponse(&guestv1.FilesystemArchiveInResponse{
 		Entries: res.Entries, Bytes: res.Bytes, Skipped: res.Skipped,
 	}), nil
+}
+
+// openRoot is os.OpenRoot, which says that something is not a directory without the
+// errno.
+func openRoot(path string) (*os.Root, error) {
+	root, err := os.OpenRoot(path)
+	if errno := unix.Errno(0); err != nil && !errors.As(err, &errno) {
+		return nil, fail("open", path, unix.ENOTDIR)
+	}
+	return root, err
 }
 
 // archiveReceiver reads the data of a stream.

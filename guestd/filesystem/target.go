@@ -17,6 +17,7 @@ import (
 
 const (
 	tempPrefix  = ".waggle-"
+	tempRandom  = 26 // letters and digits of rand.Text
 	defaultMode = 0o644
 	// maxLinks is the kernel's own bound (path_resolution(7)).
 	maxLinks = 40
@@ -145,7 +146,7 @@ func (t *target) openTemp(ask *guestv1.WriteOpen) error {
 	if ask.Mode != nil {
 		t.mode = ask.GetMode()
 	}
-	temp := tempPrefix + rand.Text()
+	temp := tempName()
 	const flags = unix.O_WRONLY | unix.O_CREAT | unix.O_EXCL | unix.O_NOFOLLOW
 	fd, err := open(t.dir, temp, flags, 0o600)
 	if err != nil {
@@ -153,6 +154,14 @@ func (t *target) openTemp(ask *guestv1.WriteOpen) error {
 	}
 	t.fd, t.temp = fd, temp
 	return nil
+}
+
+func tempName() string { return tempPrefix + rand.Text() }
+
+// isTemp says whether p is a name that tempName makes.
+func isTemp(p string) bool {
+	name := path.Base(p)
+	return len(name) == len(tempPrefix)+tempRandom && strings.HasPrefix(name, tempPrefix)
 }
 
 func (t *target) look() error {

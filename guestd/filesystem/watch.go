@@ -177,7 +177,14 @@ func (w *watch) coverNew(dir string) error {
 	return nil
 }
 
+// report sends a change. The file in which a write collects its data is not told
+// of: the one that it becomes appears.
 func (w *watch) report(kind guestv1.ChangeKind, path, from string) error {
+	if isTemp(from) {
+		kind, from = guestv1.ChangeKind_CHANGE_KIND_CREATED, ""
+	} else if isTemp(path) {
+		return nil
+	}
 	res := &guestv1.FilesystemWatchResponse{Kind: kind, Path: display(path)}
 	if from != "" {
 		res.FromPath = display(from)

@@ -107,7 +107,7 @@ const (
 	ChangeKind_CHANGE_KIND_UNSPECIFIED ChangeKind = 0
 	// The watch is in place: changes from here on are reported. Sent once, first.
 	ChangeKind_CHANGE_KIND_WATCHING ChangeKind = 1
-	// A file appeared.
+	// A file appeared, also in the place of another: Write replaces files whole.
 	ChangeKind_CHANGE_KIND_CREATED ChangeKind = 2
 	// Content or attributes changed.
 	ChangeKind_CHANGE_KIND_MODIFIED ChangeKind = 3
