@@ -35,6 +35,8 @@ const (
 	Plain
 	// Python: python3 is there.
 	Python
+	// Alone: no other scenario runs meanwhile. Every place offers it.
+	Alone
 
 	// None: any guestd will do.
 	None Need = 0
@@ -42,7 +44,7 @@ const (
 
 func (n Need) String() string {
 	var names []string
-	for i, name := range []string{"root", "control groups", "a machine of its own", "no machine of its own", "python3"} {
+	for i, name := range []string{"root", "control groups", "a machine of its own", "no machine of its own", "python3", "nothing beside it"} {
 		if n&(1<<i) != 0 {
 			names = append(names, name)
 		}
@@ -59,17 +61,20 @@ type Scenario struct {
 
 // Scenarios returns all of them.
 func Scenarios() []Scenario {
-	return slices.Concat(running(), names(), ends(), trees(), outputs(), files(), installs(), machines())
+	return slices.Concat(running(), names(), ends(), trees(), outputs(),
+		files(), archives(), watches(), installs(), machines(), limits())
 }
 
-// Run runs the scenarios side by side, and skips those that ask for what offers
-// lacks. The names of those that ran are unique.
+// Run runs the scenarios, those that ask to be alone first and then the others side
+// by side, and skips those that ask for what offers lacks. Their names are unique.
 func Run(t *testing.T, g *Guest, offers Need) {
 	t.Helper()
 	for _, s := range Scenarios() {
 		t.Run(strings.ReplaceAll(s.Name, " ", "_"), func(t *testing.T) {
-			t.Parallel()
-			if lacks := s.Need &^ offers; lacks != None {
+			if s.Need&Alone == None {
+				t.Parallel() // waits for those that are not
+			}
+			if lacks := s.Need &^ (offers | Alone); lacks != None {
 				t.Skipf("this guest lacks what it needs: %s", lacks)
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), limit)
