@@ -93,6 +93,8 @@ func culprits(pattern *regexp.Regexp, tail string) []string {
 var (
 	pipName = regexp.MustCompile(`^(.+)-([0-9][^-]*)$`)
 	aptName = regexp.MustCompile(`^Setting up ([^ :]+)(?::\S+)? \(([^)]+)\)`)
+	// Of dnf 4: "  Installing       : name-1:2.3-4.noarch      1/2 ".
+	dnfName = regexp.MustCompile(`^ +(?:Installing|Upgrading) +: (\S+)-(?:[0-9]+:)?([^-\s]+-[^-\s]+)\.[^.\s]+ +[0-9]+/[0-9]+ *$`)
 	apkName = regexp.MustCompile(`^\([0-9]+/[0-9]+\) (?:Installing|Upgrading) (\S+) \(([^)]+)\)`)
 )
 
@@ -114,6 +116,10 @@ func installedBy(kind guestv1.PackageManager, line string) []string {
 		return names
 	case guestv1.PackageManager_PACKAGE_MANAGER_APT:
 		if m := aptName.FindStringSubmatch(line); m != nil {
+			return []string{m[1] + " " + m[2]}
+		}
+	case guestv1.PackageManager_PACKAGE_MANAGER_DNF:
+		if m := dnfName.FindStringSubmatch(line); m != nil {
 			return []string{m[1] + " " + m[2]}
 		}
 	case guestv1.PackageManager_PACKAGE_MANAGER_APK:

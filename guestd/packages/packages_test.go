@@ -74,11 +74,14 @@ func TestClassify(t *testing.T) {
 
 func TestInstalledBy(t *testing.T) {
 	t.Parallel()
-	pip, apt := guestv1.PackageManager_PACKAGE_MANAGER_PIP, guestv1.PackageManager_PACKAGE_MANAGER_APT
+	pip, apt, dnf := guestv1.PackageManager_PACKAGE_MANAGER_PIP, guestv1.PackageManager_PACKAGE_MANAGER_APT, guestv1.PackageManager_PACKAGE_MANAGER_DNF
 	require.Equal(t, []string{"charset-normalizer 3.3.2", "six 1.16.0"},
 		installedBy(pip, "Successfully installed charset-normalizer-3.3.2 six-1.16.0"))
 	require.Equal(t, []string{"jq 1.6-2.1"}, installedBy(apt, "Setting up jq (1.6-2.1) ..."))
 	require.Equal(t, []string{"libc6 2.36-9"}, installedBy(apt, "Setting up libc6:amd64 (2.36-9) ..."))
+	require.Equal(t, []string{"two-words 1.2-3"}, installedBy(dnf, "  Installing       : two-words-1.2-3.noarch                    1/1 "))
+	require.Equal(t, []string{"perl 5.36-1.fc38"}, installedBy(dnf, "  Upgrading        : perl-4:5.36-1.fc38.x86_64   2/3 "))
+	require.Empty(t, installedBy(dnf, "  Verifying        : two-words-1.2-3.noarch                    1/1 "))
 	require.Empty(t, installedBy(pip, "Collecting six"))
 }
 
