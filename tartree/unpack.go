@@ -4,7 +4,6 @@ package tartree
 
 import (
 	"archive/tar"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -38,6 +37,7 @@ type Options struct {
 // before stays.
 func Unpack(ctx context.Context, root *os.Root, r io.Reader, opts Options) (Result, error) {
 	u := &unpacker{ctx: ctx, root: root, tr: tar.NewReader(r), opts: opts, buf: make([]byte, chunk)}
+	defer u.leave()
 	for {
 		if ctx.Err() != nil {
 			return u.res, context.Cause(ctx)
@@ -63,6 +63,9 @@ type unpacker struct {
 	dirs []dir // deepest last
 	buf  []byte
 	res  Result
+
+	open     *os.Root // the directory of the last file; nil: none
+	openName string
 }
 
 // dir is a directory that gets its permissions and times last: it may be closed
@@ -92,16 +95,12 @@ func (u *unpacker) entry(h *tar.Header) error {
 	if err != nil {
 		return err
 	}
-	if parent := path.Dir(name); parent != "." && h.Typeflag != tar.TypeDir {
-		if err := u.root.MkdirAll(parent, 0o755); err != nil {
-			return err
-		}
-	}
 	switch h.Typeflag {
-	case tar.TypeDir:
-		err = u.dir(name, h)
 	case tar.TypeReg, tar.TypeGNUSparse:
 		err = u.file(name, h)
+	case tar.TypeDir:
+		u.leave() // what follows may put something else in its place
+		err = u.dir(name, h)
 	case tar.TypeSymlink:
 		err = u.symlink(name, h)
 	case tar.TypeLink:
@@ -116,9 +115,20 @@ func (u *unpacker) entry(h *tar.Header) error {
 	return err
 }
 
+// makeRoom makes the directory of a link, and removes what is in its way.
+func (u *unpacker) makeRoom(name string) error {
+	u.leave() // its place may be taken
+	if err := u.root.MkdirAll(path.Dir(name), 0o755); err != nil {
+		return err
+	}
+	return u.clear(name)
+}
+
 // clear removes what is in the way of a file.
-func (u *unpacker) clear(name string) error {
-	if err := u.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+func (u *unpacker) clear(name string) error { return clearIn(u.root, name) }
+
+func clearIn(root *os.Root, name string) error {
+	if err := root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return nil
@@ -143,7 +153,7 @@ func (u *unpacker) dir(name string, h *tar.Header) error {
 }
 
 func (u *unpacker) symlink(name string, h *tar.Header) error {
-	if err := u.clear(name); err != nil {
+	if err := u.makeRoom(name); err != nil {
 		return err
 	}
 	if err := u.root.Symlink(h.Linkname, name); err != nil {
@@ -166,102 +176,32 @@ func (u *unpacker) link(name string, h *tar.Header) error {
 	if target == name {
 		return nil
 	}
-	if err := u.clear(name); err != nil {
+	if err := u.makeRoom(name); err != nil {
 		return err
 	}
 	return u.root.Link(target, name)
 }
 
-func (u *unpacker) file(name string, h *tar.Header) error {
-	if err := u.clear(name); err != nil {
-		return err
-	}
-	// The file is new: nobody else's link is written through.
-	f, err := u.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	// At once, so that a size that no file system takes is refused before its
-	// zeros are read.
-	if err = f.Truncate(h.Size); err == nil {
-		err = u.content(f, h.Size)
-	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err != nil {
-		return err
-	}
-	return u.attributes(name, h)
-}
-
-// content writes what the archive has of a file. Blocks of zeros become holes.
-func (u *unpacker) content(f *os.File, size int64) error {
-	var at int64
-	for {
-		if u.ctx.Err() != nil {
-			return context.Cause(u.ctx)
-		}
-		n, err := io.ReadFull(u.tr, u.buf)
-		if n > 0 {
-			w, werr := writeData(f, u.buf[:n], at)
-			u.res.Bytes += uint64(w)
-			at += int64(n)
-			if werr != nil {
-				return werr
-			}
-		}
-		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) && at == size {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("read archive: %w", err)
-		}
-	}
-}
-
-var zeros [holeSize]byte
-
-// writeData writes the blocks of p that are not all zero, adjacent ones at once.
-func writeData(f *os.File, p []byte, at int64) (written int64, err error) {
-	for i := 0; i < len(p); {
-		begin := i
-		for i < len(p) && !zero(p[i:min(i+holeSize, len(p))]) {
-			i = min(i+holeSize, len(p))
-		}
-		if i > begin {
-			n, err := f.WriteAt(p[begin:i], at+int64(begin))
-			written += int64(n)
-			if err != nil {
-				return written, err
-			}
-		}
-		for i < len(p) && zero(p[i:min(i+holeSize, len(p))]) {
-			i = min(i+holeSize, len(p))
-		}
-	}
-	return written, nil
-}
-
-func zero(p []byte) bool { return bytes.Equal(p, zeros[:len(p)]) }
-
-// attributes sets owner, permissions and times. The owner comes first: changing
+// attributes sets owner, permissions and times of a directory. The owner comes first: changing
 // it takes the setuid bit away.
 func (u *unpacker) attributes(name string, h *tar.Header) error {
 	if err := u.owner(name, h); err != nil {
 		return err
 	}
-	mode := h.FileInfo().Mode().Perm()
-	if u.opts.Owners {
-		mode = h.FileInfo().Mode() & (fs.ModePerm | fs.ModeSetuid | fs.ModeSetgid | fs.ModeSticky)
-	}
-	if err := u.root.Chmod(name, mode); err != nil {
+	if err := u.root.Chmod(name, u.modeOf(h)); err != nil {
 		return err
 	}
 	if h.ModTime.IsZero() {
 		return nil
 	}
 	return u.root.Chtimes(name, time.Now(), h.ModTime)
+}
+
+func (u *unpacker) modeOf(h *tar.Header) fs.FileMode {
+	if u.opts.Owners {
+		return h.FileInfo().Mode() & (fs.ModePerm | fs.ModeSetuid | fs.ModeSetgid | fs.ModeSticky)
+	}
+	return h.FileInfo().Mode().Perm()
 }
 
 func (u *unpacker) owner(name string, h *tar.Header) error {
