@@ -75,7 +75,7 @@ func New(dial DialFunc) *Client {
 			PingTimeout:                   pingTimeout,
 		},
 	}
-	hc := &http.Client{Transport: c.transport}
+	hc := &http.Client{Transport: hangUp{c.transport}}
 	opts := []connect.ClientOption{
 		connect.WithReadMaxBytes(maxMessage),
 		// The streams never leave the host: compressing them costs time and
