@@ -77,11 +77,12 @@ func (c *cpCmd) Run(ctx context.Context) error {
 // in copies to the environment.
 func (c *cpCmd) in(ctx context.Context, g *target, to string) error {
 	if c.From == "-" {
+		in := readUntil(ctx, os.Stdin)
 		if c.Tar {
-			_, err := g.ArchiveIn(ctx, &guestv1.ArchiveOpen{Path: to, AsRoot: c.AsRoot}, os.Stdin)
+			_, err := g.ArchiveIn(ctx, &guestv1.ArchiveOpen{Path: to, AsRoot: c.AsRoot}, in)
 			return err
 		}
-		_, err := g.WriteFile(ctx, &guestv1.WriteOpen{Path: to, AsRoot: c.AsRoot}, os.Stdin)
+		_, err := g.WriteFile(ctx, &guestv1.WriteOpen{Path: to, AsRoot: c.AsRoot}, in)
 		return err
 	}
 	info, err := os.Stat(c.From)

@@ -40,7 +40,7 @@ func (c *imageImportCmd) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var in io.Reader = os.Stdin
+	in := readUntil(ctx, os.Stdin)
 	if c.Tar != "-" {
 		f, err := os.Open(c.Tar)
 		if err != nil {

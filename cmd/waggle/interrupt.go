@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"syscall"
@@ -39,4 +40,17 @@ func signalOf(ctx context.Context) (syscall.Signal, bool) {
 	var i interrupted
 	ok := errors.As(context.Cause(ctx), &i)
 	return i.sig, ok
+}
+
+// readUntil reads r until ctx ends, with whose cause a Read then fails, also one
+// that waits for a terminal or a pipe. The goroutine ends with r or, when it waits
+// in a Read of r, with that.
+func readUntil(ctx context.Context, r io.Reader) io.Reader {
+	ours, theirs := io.Pipe()
+	context.AfterFunc(ctx, func() { _ = theirs.CloseWithError(context.Cause(ctx)) })
+	go func() {
+		_, err := io.Copy(theirs, r)
+		_ = theirs.CloseWithError(err) // nil: the end of r
+	}()
+	return ours
 }

@@ -146,6 +146,11 @@ func forwarded(t *testing.T, in *Installation, env string) {
 		require.NoError(t, resp.Body.Close())
 		require.Contains(t, string(body), "Directory listing")
 	}
+	half, err := net.Dial("tcp", addr) // a connection on which nobody says anything
+	require.NoError(t, err)
+	defer func() { _ = half.Close() }()
+	_, err = io.WriteString(half, "GET / HT")
+	require.NoError(t, err)
 	require.NoError(t, cmd.Process.Signal(syscall.SIGINT))
 	require.NoError(t, cmd.Wait(), "Ctrl-C is the way to end it")
 	in.Command(t, "kill", server)

@@ -86,11 +86,19 @@ func TestShell(t *testing.T) {
 	s.line("echo interrupted=$?")
 	s.waits("interrupted=130")
 
+	s.keys("C-p", "C-q") // the shell says nothing meanwhile
+	s.waits("waggle: detached from shell-")
+	id := onlyShell(t, in, env.ID)
+	s.line("clear")
+	s.line(in.Waggle + " attach " + id)
+	s.line(`clear; echo st''ill=here`)
+	s.waits("still=here")
+
 	s.line(`top; echo top''=over`) // paints the whole screen
 	s.waits("PID USER")
 	s.keys("C-p", "C-q")
 	s.waits("waggle: detached from shell-")
-	id := onlyShell(t, in, env.ID)
+	require.Equal(t, id, onlyShell(t, in, env.ID))
 	s.line("clear")
 	s.line(in.Waggle + " attach " + id)
 	s.waits("PID USER") // painted anew
