@@ -90,7 +90,7 @@ func remove(ctx context.Context, l supervisor.Listed) error {
 	if l.Alive {
 		machine, err := supervisor.Attach(l.Dir)
 		if err == nil {
-			_, err = machine.Stop(rmCtx, rmGrace, "waggle rm")
+			err = machine.End(rmCtx, rmGrace, "waggle rm")
 			_ = machine.Close()
 		}
 		if err != nil && !errors.Is(err, supervisor.ErrGone) {

@@ -125,6 +125,25 @@ func TestKilled(t *testing.T) {
 	require.NoDirExists(t, c.Dir())
 }
 
+// TestEndOfSilent: a supervisor that stands still is killed for the end of its
+// machine, and what it leaves is removed as after any other death.
+func TestEndOfSilent(t *testing.T) {
+	t.Parallel()
+	run := shortDir(t)
+	c, err := supervisor.Spawn(t.Context(), options(t, run, "supervise"))
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = c.Close() })
+	require.NoError(t, c.WaitRunning(t.Context(), "", nil))
+	info, err := c.Info(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, syscall.Kill(int(info.GetPid()), syscall.SIGSTOP))
+	require.NoError(t, supervisor.Discard(t.Context(), c.Dir()))
+	require.NoDirExists(t, c.Dir())
+	all, err := supervisor.List(run)
+	require.NoError(t, err)
+	require.Empty(t, all)
+}
+
 func TestSpawnFails(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct{ as, want string }{
