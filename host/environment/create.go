@@ -144,7 +144,7 @@ func (m *Manager) bury(e *environment, cause string) {
 	if e.info.State == StateStopping && e.info.Cause != "" {
 		cause = e.info.Cause // who asked knew better than who saw it end
 	}
-	e.info.State, e.info.Cause = StateGone, cause
+	e.enterLocked(StateGone, cause)
 	e.over(cause)
 	if e.machine != nil {
 		_ = e.machine.Close()
@@ -153,7 +153,12 @@ func (m *Manager) bury(e *environment, cause string) {
 		return
 	}
 	delete(m.envs, e.id)
-	if m.ended = append(m.ended, ending{e.id, cause}); len(m.ended) > maxEndings {
+	m.rememberLocked(e.id, cause)
+}
+
+// rememberLocked keeps the newest endings. m.mu is held.
+func (m *Manager) rememberLocked(id, cause string) {
+	if m.ended = append(m.ended, ending{id, cause}); len(m.ended) > maxEndings {
 		m.ended = m.ended[len(m.ended)-maxEndings:]
 	}
 }

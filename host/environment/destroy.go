@@ -4,7 +4,6 @@ package environment
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -20,8 +19,8 @@ const stopGrace = 2 * time.Second
 const stopTimeout = 30 * time.Second
 
 // Destroy ends an environment with all that is in it, and returns when nothing
-// of it is left. One that is being created is aborted. Of two calls at the same
-// time one ends it and the other is told that it is stopping.
+// of it is left. One that is being created is aborted. Of several calls at the
+// same time one ends it, and the others return when it has.
 func (m *Manager) Destroy(ctx context.Context, id string) error {
 	e, err := m.find(id)
 	if err != nil {
@@ -33,25 +32,13 @@ func (m *Manager) Destroy(ctx context.Context, id string) error {
 	case <-ctx.Done():
 		return fmt.Errorf("destroy %s: %w", id, context.Cause(ctx))
 	}
-	e.mu.Lock()
-	if e.info.State == StateGone { // Create gave up, or the machine ended just now
-		e.mu.Unlock()
-		return nil
-	}
-	if e.info.State == StateCreating { // adopted in the middle of its boot
-		e.info.State = StateFailed
-	}
-	if err := e.setLocked(StateStopping, "it was destroyed"); err != nil {
-		e.mu.Unlock()
+	machine, err := e.take(ctx)
+	if machine == nil || err != nil {
 		return err
 	}
-	machine := e.machine
-	e.mu.Unlock()
-
 	stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
 	defer cancel()
-	_, err = machine.Stop(stopCtx, stopGrace, "destroy_environment")
-	if err == nil || errors.Is(err, supervisor.ErrGone) {
+	if err = machine.End(stopCtx, stopGrace, "destroy_environment"); err == nil {
 		// A machine that crashed has left its logs, and more if its supervisor
 		// was killed.
 		err = supervisor.Discard(stopCtx, machine.Dir())
@@ -70,4 +57,31 @@ func (m *Manager) Destroy(ctx context.Context, id string) error {
 	m.log.Info("environment destroyed", "env", id)
 	m.bury(e, "it was destroyed")
 	return nil
+}
+
+// take begins the end of an environment and returns its machine, or nil when there
+// is none any more: it ended by itself, or somebody else has destroyed it, for whom
+// take waits.
+func (e *environment) take(ctx context.Context) (*supervisor.Client, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for e.info.State == StateStopping {
+		changed := e.changed
+		e.mu.Unlock()
+		select {
+		case <-changed:
+		case <-ctx.Done():
+		}
+		e.mu.Lock()
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("destroy %s: %w", e.id, context.Cause(ctx))
+		}
+	}
+	if e.info.State == StateGone {
+		return nil, nil
+	}
+	if e.info.State == StateCreating { // adopted in the middle of its boot
+		e.info.State = StateFailed
+	}
+	return e.machine, e.setLocked(StateStopping, "it was destroyed")
 }

@@ -88,6 +88,8 @@ type environment struct {
 	mu      sync.Mutex
 	info    Info
 	machine *supervisor.Client // nil until it runs
+	// changed is closed and replaced with each change of the state.
+	changed chan struct{}
 	// moving ends, by halt, when the machine stands still, and is made anew when
 	// it goes on.
 	moving context.Context
@@ -190,7 +192,7 @@ func (m *Manager) find(id string) (*environment, error) {
 
 // newEnvironment is one that waits for its machine.
 func newEnvironment(info Info, abort context.CancelCauseFunc) *environment {
-	e := &environment{id: info.ID, settled: make(chan struct{}), abort: abort, info: info}
+	e := &environment{id: info.ID, settled: make(chan struct{}), abort: abort, info: info, changed: make(chan struct{})}
 	e.life, e.end = context.WithCancelCause(context.Background())
 	e.moving, e.halt = context.WithCancelCause(context.Background())
 	return e
@@ -207,9 +209,16 @@ func (e *environment) setLocked(to State, cause string) error {
 	if err := e.info.State.check(to); err != nil {
 		return fmt.Errorf("%s: %w", e.id, err)
 	}
-	e.info.State, e.info.Cause = to, cause
+	e.enterLocked(to, cause)
 	if to == StateStopping || to == StateFailed {
 		e.over(cause)
 	}
 	return nil
+}
+
+// enterLocked changes the state and tells those who wait for that.
+func (e *environment) enterLocked(to State, cause string) {
+	e.info.State, e.info.Cause = to, cause
+	close(e.changed)
+	e.changed = make(chan struct{})
 }

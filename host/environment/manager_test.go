@@ -217,3 +217,33 @@ func TestAdopt(t *testing.T) {
 	require.NoError(t, second.Destroy(t.Context(), id))
 	require.Empty(t, second.List())
 }
+
+// TestDestroyTogether: whoever destroys an environment that somebody else is
+// destroying has what they asked for when it is gone.
+func TestDestroyTogether(t *testing.T) {
+	t.Parallel()
+	f := envtest.NewFleet(t)
+	m := newManager(t, f, 1)
+	id := create(t, m, "python")
+	ends := make(chan error, 4)
+	for range cap(ends) {
+		go func() { ends <- m.Destroy(t.Context(), id) }()
+	}
+	for range cap(ends) {
+		if err := <-ends; err != nil { // it came when all was over
+			require.ErrorIs(t, err, environment.ErrNotFound)
+		}
+	}
+	require.Empty(t, m.List())
+}
+
+// TestRemember: a server knows why an environment ended that it never had.
+func TestRemember(t *testing.T) {
+	t.Parallel()
+	m := newManager(t, envtest.NewFleet(t), 1)
+	id := environment.NewID()
+	m.Remember(id, "its supervisor was killed")
+	_, err := m.Get(id)
+	require.ErrorIs(t, err, environment.ErrNotFound)
+	require.ErrorContains(t, err, "its supervisor was killed")
+}
