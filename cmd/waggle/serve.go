@@ -38,7 +38,7 @@ type serveCmd struct {
 	DefaultTimeoutMin  int           `help:"Minutes without activity after which an environment ends." default:"30" env:"WAGGLE_DEFAULT_TIMEOUT_MIN"`
 	DefaultExecTimeout time.Duration `help:"Timeout of code when the caller names none." default:"30s" env:"WAGGLE_DEFAULT_EXEC_TIMEOUT"`
 	MaxExecTimeout     time.Duration `help:"Longest timeout that a caller may name." default:"5m" env:"WAGGLE_MAX_EXEC_TIMEOUT"`
-	OrphanTimeout      time.Duration `help:"How long environments live without a server." default:"10m" env:"WAGGLE_ORPHAN_TIMEOUT"`
+	OrphanTimeout      time.Duration `help:"How long the environments of this server live without one. Those that it takes over keep their own." default:"10m" env:"WAGGLE_ORPHAN_TIMEOUT"`
 	Debug              bool          `help:"Log at debug level." env:"WAGGLE_DEBUG"`
 }
 
@@ -157,6 +157,7 @@ func adopt(ctx context.Context, out io.Writer, runDir string, manager *environme
 	for _, l := range left {
 		if !l.Alive {
 			dead++
+			manager.Remember(l.ID, why(l))
 			continue
 		}
 		machine, err := supervisor.Attach(l.Dir)

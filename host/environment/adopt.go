@@ -66,3 +66,14 @@ func (m *Manager) adopt(ctx context.Context, machine *supervisor.Client) bool {
 	m.log.Info("adopted an environment of an earlier server", "env", e.id, "state", e.info.State)
 	return true
 }
+
+// Remember says of an environment that ended under an earlier server, and that
+// nothing can be called on, why it ended: whoever names it learns that.
+func (m *Manager) Remember(id, cause string) {
+	if checkID(id) != nil {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.rememberLocked(id, cause)
+}

@@ -27,7 +27,7 @@ type executeInput struct {
 
 type executeOutput struct {
 	ExitCode   int    `json:"exit_code" jsonschema_description:"128 plus the signal's number when a signal ended it."`
-	Stdout     string `json:"stdout"`
+	Stdout     string `json:"stdout" jsonschema_description:"Text: bytes that are not UTF-8 are U+FFFD. Write binary data to a file."`
 	Stderr     string `json:"stderr"`
 	DurationMS int64  `json:"duration_ms"`
 	TimedOut   bool   `json:"timed_out"`
