@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	minRead = 8 << 10
-	maxRead = 128 << 10
+	// smallRead is enough for most, in bytes: see pump.spool.
+	smallRead = 8 << 10
 	// A process that writes little at a time would wake the pump, the readers and
 	// the host for each write. So after burst reads in a row that hardly had to
 	// wait, the pump lets the pipe fill for a pause before the next read, unless
@@ -33,6 +33,7 @@ type pump struct {
 	from  *source
 	out   *spool.Spool
 	to    spool.Stream
+	small []byte        // nil once the output is large
 	flush chan struct{} // closed when what was in the pipe at flushNow is spooled
 	done  chan struct{} // closed when run has returned
 }
@@ -44,22 +45,20 @@ func newPump(from *source, out *spool.Spool, to spool.Stream) *pump {
 // run reads until the end of file, or until stopNow.
 func (p *pump) run() {
 	defer close(p.done)
-	buf := make([]byte, minRead) // grows with the first piece that fills it
+	p.small = make([]byte, smallRead)
 	flushed := false
 	var gather gatherer
 	for {
 		gather.pause()
+		buf := p.buffer()
 		n, err := p.from.read(buf)
 		gather.found(n)
 		p.out.Await(p.to, uint64(n))
-		p.out.Write(p.to, buf[:n])
+		p.spool(buf, n)
 		switch {
 		case err == nil:
-			if n == len(buf) && n < maxRead {
-				buf = make([]byte, maxRead)
-			}
 		case errors.Is(err, os.ErrDeadlineExceeded):
-			p.takeRest(buf)
+			p.takeRest()
 			if flushed {
 				return
 			}
@@ -73,15 +72,37 @@ func (p *pump) run() {
 	}
 }
 
+// buffer is where the next read goes to, for spool.
+func (p *pump) buffer() []byte {
+	if p.small == nil {
+		return p.out.Room(p.to)
+	}
+	return p.small
+}
+
+// spool appends the n bytes that were read. With the first piece that fills the
+// small buffer the spool gives the memory: there may be much more.
+func (p *pump) spool(buf []byte, n int) {
+	if p.small == nil {
+		p.out.Commit(p.to, n)
+		return
+	}
+	p.out.Write(p.to, buf[:n])
+	if n == len(buf) {
+		p.small = nil
+	}
+}
+
 // takeRest spools what the pipe holds now, at most twice its size in case that
 // somebody goes on writing.
-func (p *pump) takeRest(buf []byte) {
+func (p *pump) takeRest() {
 	for left := 2 * pipeSize; left > 0; {
+		buf := p.buffer()
 		n, err := p.from.readNow(buf)
 		if err != nil || n <= 0 {
 			return
 		}
-		p.out.Write(p.to, buf[:n])
+		p.spool(buf, n)
 		left -= n
 	}
 }

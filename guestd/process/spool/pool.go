@@ -29,6 +29,8 @@ type Pool struct {
 	free   func() bool // removes a spool that is not needed; false: there is none
 	used   atomic.Int64
 	serial atomic.Uint64
+	// buffered: the file system knows no direct writes.
+	buffered atomic.Bool
 }
 
 // NewPool makes the directory and removes the spools that an earlier owner left

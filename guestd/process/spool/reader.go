@@ -36,6 +36,7 @@ type Reader struct {
 	dropped [2]uint64 // since the last piece
 	files   [2]*os.File
 	buf     []byte
+	block   *block  // where the last piece lies, if it is in memory
 	end     *Totals // once known: where this reader ends
 	// read is how far the pieces go that the caller is done with. Guarded by the
 	// spool's mu.
@@ -54,6 +55,7 @@ func (s *Spool) Reader(stdout, stderr uint64) *Reader {
 // Close closes the reader's files. Writers no longer wait for it.
 func (r *Reader) Close() {
 	r.spool.leave(r)
+	r.release()
 	for _, f := range r.files {
 		if f != nil {
 			_ = f.Close() // only read
@@ -100,10 +102,19 @@ func (r *Reader) Next(ctx context.Context) (Piece, error) {
 	}
 }
 
+// release lets go of the memory of the last piece.
+func (r *Reader) release() {
+	r.spool.mu.Lock()
+	defer r.spool.mu.Unlock()
+	r.block.drop()
+	r.block = nil
+}
+
 // plan is a piece that is to be read: its place in the file, unless the data
 // are there already.
 type plan struct {
 	piece Piece
+	block *block // that holds the data
 	pos   uint64
 	size  uint64
 }
@@ -114,6 +125,8 @@ func (r *Reader) plan() (plan, <-chan struct{}, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r.read = r.cursor
+	r.block.drop()
+	r.block = nil
 	s.wakeWriters()
 	if s.ended && r.end == nil {
 		t := s.totals()
@@ -128,6 +141,9 @@ func (r *Reader) plan() (plan, <-chan struct{}, error) {
 	}
 	switch {
 	case found:
+		if r.block = best.block; r.block != nil {
+			r.block.users++
+		}
 		return best, nil, nil
 	case r.end != nil:
 		return plan{}, nil, io.EOF
@@ -172,6 +188,13 @@ func (r *Reader) candidate(which Stream) (plan, bool) {
 	if st.hot != nil && cur >= st.hotOff {
 		p.piece.Data = st.hot[cur-st.hotOff : end-st.hotOff]
 		return p, true
+	}
+	if b, data := st.memory(cur); b != nil {
+		p.block, p.piece.Data = b, data[:min(uint64(len(data)), end-cur)]
+		return p, true
+	}
+	if st.filling != nil {
+		end = min(end, st.filling.begin()) // there the file ends for now
 	}
 	pos, room := st.locate(cur)
 	p.pos, p.size = pos, min(room, end-cur, maxPiece)

@@ -69,18 +69,20 @@ func (s *Spool) Write(which Stream, b []byte) {
 	if len(b) == 0 {
 		return
 	}
+	if s.collects(which) {
+		for len(b) > 0 {
+			n := copy(s.Room(which), b)
+			s.Commit(which, n)
+			b = b[n:]
+		}
+		return
+	}
 	if s.needsRoom(which, uint64(len(b))) {
 		s.pool.makeRoom() // without the lock: it removes other spools
 	}
 	layout, ok := s.begin(which, uint64(len(b)))
 	if ok {
-		if err := layout.put(b, layout.total); err != nil {
-			slog.Warn("output is dropped", "err", err)
-			layout, ok = s.shrink(which, uint64(len(b)))
-			if ok && layout.put(b, layout.total) != nil {
-				s.abandon(which, uint64(len(b)))
-			}
-		}
+		s.put(which, layout, b, layout.total)
 	}
 	s.publish(which, b)
 }
@@ -139,34 +141,20 @@ func (s *Spool) grow(st *stream, n uint64) {
 	}
 }
 
-// shrink limits a stream to what was written before, after the file system
-// refused more. n is the size of the piece under way.
-func (s *Spool) shrink(which Stream, n uint64) (stream, bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	st := &s.streams[which]
-	if st.wrapped() {
-		st.ring = 0 // it failed although nothing had to grow: trust the head only
-	} else {
-		st.resize(st.total)
-	}
-	st.low = st.lowAt(st.total + n)
-	return *st, st.ring > 0
-}
-
-// abandon keeps the head alone, after a second failure.
-func (s *Spool) abandon(which Stream, n uint64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	st := &s.streams[which]
-	st.ring = 0
-	st.low = st.total + n
-}
-
 // publish makes a piece visible.
 func (s *Spool) publish(which Stream, b []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	st := &s.streams[which]
+	off := st.total
+	s.count(which, len(b))
+	if len(b) <= hotMax {
+		st.hot, st.hotOff = append([]byte(nil), b...), off
+	}
+}
+
+// count counts n bytes more and tells the readers. mu is held.
+func (s *Spool) count(which Stream, n int) {
 	st := &s.streams[which]
 	if s.last != which || len(st.segs) == 0 {
 		if len(s.streams[0].segs)+len(s.streams[1].segs) >= maxSegments {
@@ -176,11 +164,8 @@ func (s *Spool) publish(which Stream, b []byte) {
 		s.last = which
 	}
 	st.hot = nil
-	if len(b) <= hotMax {
-		st.hot, st.hotOff = append([]byte(nil), b...), st.total
-	}
-	st.total += uint64(len(b))
-	s.seq += uint64(len(b))
+	st.total += uint64(n)
+	s.seq += uint64(n)
 	s.wake()
 }
 
@@ -206,16 +191,21 @@ func (s *Spool) wake() {
 	}
 }
 
-// CloseWrite closes the files of the writer; readers open their own.
+// CloseWrite writes what is in memory only and closes the files of the writer;
+// readers open their own.
 func (s *Spool) CloseWrite() {
+	s.storeRest()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i := range s.streams {
 		st := &s.streams[i]
-		if st.file != nil {
-			_ = st.file.Close() // nothing is promised about a crash of the machine
-			st.file = nil
+		st.forget()
+		for _, f := range []*os.File{st.file, st.direct} {
+			if f != nil {
+				_ = f.Close() // nothing is promised about a crash of the machine
+			}
 		}
+		st.file, st.direct = nil, nil
 		if len(st.hot) > hotKept {
 			st.hot = nil
 		}

@@ -33,6 +33,13 @@ type stream struct {
 	hot    []byte
 	hotOff uint64
 
+	// A stream of much output: see Room. filling takes what comes next and ends
+	// at total, the file ends where it begins; filled is the one before it. direct
+	// is file as direct writes want it. filling is changed by the writer only.
+	filling, filled *block
+	collects        bool
+	direct          *os.File
+
 	segs []segment
 }
 
@@ -48,8 +55,8 @@ func (st *stream) resize(limit uint64) {
 	st.ring = limit - st.head
 }
 
-// wrapped says whether positions differ from offsets already.
-func (st *stream) wrapped() bool { return st.total > st.head+st.ring }
+// kept is how many bytes the file may have. Up to there positions are offsets.
+func (st *stream) kept() uint64 { return st.head + st.ring }
 
 // lowAt returns where the ring begins once total bytes are written.
 func (st *stream) lowAt(total uint64) uint64 {
