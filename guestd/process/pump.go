@@ -18,13 +18,12 @@ const (
 	// A process that writes little at a time would wake the pump, the readers and
 	// the host for each write. So after burst reads in a row that hardly had to
 	// wait, the pump lets the pipe fill for a pause before the next read, unless
-	// the last one found much. The first pieces of a process that has been quiet,
+	// the last one left more there. The first pieces of a process that has been quiet,
 	// an echo on a terminal for example, are never held back, and none for longer
 	// than a pause.
 	burst = 4
 	quiet = 5 * time.Millisecond
 	pause = 2 * time.Millisecond
-	much  = 64 << 10 // bytes
 )
 
 // pump moves one stream into the spool. run has one caller, which is what the
@@ -52,7 +51,7 @@ func (p *pump) run() {
 		gather.pause()
 		buf := p.buffer()
 		n, err := p.from.read(buf)
-		gather.found(n)
+		gather.found(n == len(buf))
 		p.out.Await(p.to, uint64(n))
 		p.spool(buf, n)
 		switch {
@@ -88,15 +87,21 @@ func (p *pump) spool(buf []byte, n int) {
 		return
 	}
 	p.out.Write(p.to, buf[:n])
-	if n == len(buf) {
-		p.small = nil
+	if n < len(buf) {
+		return
+	}
+	p.small = nil
+	// At the end what the pipe holds, and a piece that waits, go to a reader that has
+	// fallen behind as well.
+	if p.out.Slack(p.to) >= 2*widePipe {
+		p.from.widen(widePipe)
 	}
 }
 
 // takeRest spools what the pipe holds now, at most twice its size in case that
 // somebody goes on writing.
 func (p *pump) takeRest() {
-	for left := 2 * pipeSize; left > 0; {
+	for left := 2 * widePipe; left > 0; {
 		buf := p.buffer()
 		n, err := p.from.readNow(buf)
 		if err != nil || n <= 0 {
@@ -128,21 +133,21 @@ func (p *pump) stopNow() {
 type gatherer struct {
 	began time.Time // of the read under way
 	soon  int       // reads in a row that waited less than quiet
-	much  bool      // the last one found much
+	more  bool      // the last one left more
 }
 
 // pause waits if that is due. It need not be cut short: the end of an exec, which
 // may meet it, takes longer.
 func (g *gatherer) pause() {
-	if g.soon >= burst && !g.much {
+	if g.soon >= burst && !g.more {
 		time.Sleep(pause) //nolint:forbidigo // lets the pipe fill; nothing waits for an event
 	}
 	g.began = time.Now()
 }
 
-// found looks at what a read has brought.
-func (g *gatherer) found(n int) {
-	g.much = n >= much
+// found looks at what a read has brought: more, when it has filled its buffer.
+func (g *gatherer) found(more bool) {
+	g.more = more
 	if time.Since(g.began) < quiet {
 		g.soon++
 	} else {

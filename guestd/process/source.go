@@ -88,6 +88,9 @@ func (s *source) read(buf []byte) (int, error) {
 // readNow takes what is there: unix.EAGAIN when there is nothing.
 func (s *source) readNow(buf []byte) (int, error) { return s.file.Read(buf) }
 
+// widen gives a pipe a larger size. It is only a wish, as with setPipeSize.
+func (s *source) widen(size int) { setPipeSize(s.file, size) }
+
 // ask asks for one event, of the end of the stream in any case.
 func (s *source) ask(op int, events uint32) error {
 	var refused, noPipe error

@@ -24,6 +24,9 @@ import (
 const (
 	// pipeSize lets a process run ahead while the pump is not scheduled.
 	pipeSize = 256 << 10
+	// widePipe is the size of a pipe that much comes out of, in bytes: on one CPU the
+	// pump and the process take turns as often as that.
+	widePipe = 1 << 20
 	// wideStdin is the size of a pipe for large input, in bytes: with the kernel's
 	// 64 KiB, guestd and the process would take turns as often as that.
 	wideStdin         = 512 << 10

@@ -37,6 +37,17 @@ func (s *Spool) Await(which Stream, n uint64) {
 	}
 }
 
+// Slack is how much may be written to a stream after an Await, without another one,
+// before readers that it waited for miss something.
+func (s *Spool) Slack(which Stream) uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.streams[which].slack()
+}
+
+// slack is less for a small ring, of which it must leave something to use.
+func (st *stream) slack() uint64 { return min(slack, st.ring/2) }
+
 // blocked returns what to wait for, nil for nothing.
 func (s *Spool) blocked(which Stream, n uint64) <-chan struct{} {
 	s.mu.Lock()
@@ -54,7 +65,7 @@ func (s *Spool) blocked(which Stream, n uint64) <-chan struct{} {
 	}
 	// A ring may be small, for want of disk: one that holds nothing unread is
 	// as good as it gets. It also holds nothing when there is no reader.
-	if lowest == st.total || lowest >= st.lowAt(st.total+n)+min(slack, st.ring/2) {
+	if lowest == st.total || lowest >= st.lowAt(st.total+n)+st.slack() {
 		return nil
 	}
 	s.held = true
