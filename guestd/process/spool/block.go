@@ -7,11 +7,13 @@ package spool
 import "sync"
 
 const (
-	// blockSize is what a large output is written by, in bytes: enough for the
-	// cost of a write to vanish, and as much as a reader takes at once. It is a
-	// power of two and a multiple of what any disk wants for a direct write.
-	blockSize = maxPiece
-	blockMask = blockSize - 1
+	// pageSize is what direct writes are aligned to, in bytes. Disks want no more.
+	pageSize = 4 << 10
+	// blockSize is what a large output is written by, and what a reader takes at
+	// once: enough for the cost of a write and of a message to vanish. With all that
+	// is around it, it still fits in two packets of vsock, of 64 KiB each; one page
+	// more and each message would have a third of a few bytes.
+	blockSize = 31 * pageSize
 )
 
 // block is a part of a stream in memory: data[from:end] are the bytes from offset
@@ -36,7 +38,7 @@ var blocks = sync.Pool{New: func() any {
 // caller.
 func newBlock(total uint64) *block {
 	b := blocks.Get().(*block)
-	b.off, b.users = total&^blockMask, 1
+	b.off, b.users = total-total%blockSize, 1
 	b.from = int(total - b.off)
 	b.end = b.from
 	return b

@@ -49,10 +49,10 @@ func check(t *testing.T, s *spool.Spool, want []byte, limit int) {
 // direct writes and on those without.
 func TestLarge(t *testing.T) {
 	t.Parallel()
-	const block = 128 << 10
+	const block = 124 << 10
 	for name, dir := range map[string]string{"disk": "", "memory": "/dev/shm"} {
-		for _, limit := range []int{1, 1000, block, 2 * block, 3*block + 1, 8 * block, 64 << 20} {
-			for _, total := range []int{1, block - 1, block, block + 1, 4 * block, 9*block + 77, 3_000_000} {
+		for _, limit := range []int{1000, block, 3*block + 1, 8 * block, 64 << 20} {
+			for _, total := range []int{1, block, 4 * block, 9*block + 77} {
 				for _, before := range []int{0, 5000} {
 					t.Run(fmt.Sprintf("%s/%d of %d behind %d", name, limit, total, before), func(t *testing.T) {
 						t.Parallel()
@@ -106,7 +106,7 @@ func TestLargeReaders(t *testing.T) {
 			pool, _ := newPool(t, 1<<30)
 			s := pool.New(uint64(limit))
 			defer s.Remove()
-			want := randomBytes(8 << 20)
+			want := randomBytes(3 << 20)
 			still := s.Reader(0, 0)
 			defer still.Close()
 			commit(s, spool.Stdout, want[:1000], 1000)

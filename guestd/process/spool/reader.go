@@ -14,9 +14,9 @@ import (
 
 const (
 	// minPiece is the size of a reader's first buffer, maxPiece the most bytes
-	// of a piece: enough for the cost of a message to vanish.
+	// of a piece.
 	minPiece = 16 << 10
-	maxPiece = 128 << 10
+	maxPiece = blockSize
 )
 
 // Piece is a part of one stream.

@@ -51,7 +51,7 @@ func (s *Spool) storeDirect(which Stream, layout *stream, b *block) bool {
 		return false
 	}
 	pos, room := layout.locate(b.off)
-	if pos&blockMask != 0 || room < blockSize {
+	if pos%pageSize != 0 || room < blockSize {
 		return false
 	}
 	f, err := s.direct(which, layout)
