@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"syscall"
 	"time"
 
 	"github.com/mdlayher/vsock"
@@ -19,6 +20,8 @@ const (
 	guestPort = 1024 // guestd serves here
 	readyPort = 1025 // the host waits here
 	cidAny    = 0xffffffff
+	// receiveBuffer is how much the host may send before guestd reads, in bytes.
+	receiveBuffer = 1 << 20
 )
 
 // Listen serves vsock port 1024 on any CID, so that the listener outlives a
@@ -45,10 +48,30 @@ func (l hostOnly) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		if addr, ok := conn.RemoteAddr().(*vsock.Addr); ok && addr.ContextID == vsock.Host {
+			widen(conn)
 			return conn, nil
 		}
 		_ = conn.Close() // a stranger's
 	}
+}
+
+// widen gives a connection a larger buffer: the kernel tells the host of free space
+// when a quarter is left of it, and each time costs an emulated CPU a packet. It is
+// only a wish.
+func widen(conn net.Conn) {
+	c, ok := conn.(syscall.Conn)
+	if !ok {
+		return
+	}
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = raw.Control(func(fd uintptr) {
+		for _, option := range []int{unix.SO_VM_SOCKETS_BUFFER_MAX_SIZE, unix.SO_VM_SOCKETS_BUFFER_SIZE} {
+			_ = unix.SetsockoptUint64(int(fd), unix.AF_VSOCK, option, receiveBuffer)
+		}
+	})
 }
 
 // waitForDevice returns when the vsock device has given the machine its CID.
