@@ -28,8 +28,9 @@ const (
 	// pump and the process take turns as often as that.
 	widePipe = 1 << 20
 	// wideStdin is the size of a pipe for large input, in bytes: with the kernel's
-	// 64 KiB, guestd and the process would take turns as often as that.
-	wideStdin         = 512 << 10
+	// 64 KiB, guestd and the process would take turns as often as that. It is two
+	// messages of a client's, so that one need not wait for the end of the other.
+	wideStdin         = 1 << 20
 	endOfTransmission = 4 // ^D, the end of input on a terminal
 )
 
