@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/stacklok/waggle/host/admin"
+	"github.com/stacklok/waggle/host/egress"
 	"github.com/stacklok/waggle/host/qemu"
 )
 
@@ -34,11 +35,13 @@ func unready(lock *admin.Lock, runDir, dataDir string, backend json.RawMessage) 
 		lock.Check(),
 		checkSpace("run directory", runDir, minRunFree),
 		checkSpace("data directory", dataDir, minDataFree),
-		checkBackend(backend),
 	} {
 		if err != nil {
 			why = append(why, err.Error())
 		}
+	}
+	for _, err := range checkBackend(backend) {
+		why = append(why, err.Error())
 	}
 	if f := checkMkfs(); f.Status == statusMissing {
 		why = append(why, f.Check+": "+f.Detail+": "+f.Remedy)
@@ -46,14 +49,34 @@ func unready(lock *admin.Lock, runDir, dataDir string, backend json.RawMessage) 
 	return why
 }
 
-// checkBackend looks for QEMU, kernel and guestd where a supervisor will.
-func checkBackend(settings json.RawMessage) error {
+// checkBackend looks for what machines are made of where a supervisor will: QEMU,
+// kernel, guestd and the certificates.
+func checkBackend(settings json.RawMessage) []error {
 	var s backendSettings
 	if err := json.Unmarshal(settings, &s); err != nil {
-		return fmt.Errorf("read backend settings: %w", err)
+		return []error{fmt.Errorf("read backend settings: %w", err)}
 	}
-	_, err := qemu.New(s.config())
-	return err
+	var missing []error
+	if _, err := qemu.New(s.config()); err != nil {
+		missing = append(missing, err)
+	}
+	if err := checkGuestCA(s.GuestCA); err != nil {
+		missing = append(missing, err)
+	}
+	return missing
+}
+
+// caRemedy mends certificates that a setting names.
+const caRemedy = "correct that setting, or unset it to take the host's bundle"
+
+// checkGuestCA refuses only a file that somebody named: without any, guests trust
+// what their image does. The file is WAGGLE_GUEST_CA.
+func checkGuestCA(file string) error {
+	_, source, err := egress.HostCABundle(file)
+	if err == nil || source == "" {
+		return nil
+	}
+	return fmt.Errorf("%w: %s", err, caRemedy)
 }
 
 // checkSpace says whether the file system of dir, which need not exist yet, has

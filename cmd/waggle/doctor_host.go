@@ -154,5 +154,5 @@ func checkCertificates(path string) finding {
 	case source == "":
 		return note(check, "guests trust only what their image does: "+err.Error(), apt("ca-certificates"))
 	}
-	return missing(check, err.Error(), "correct that setting, or unset it to take the host's bundle")
+	return missing(check, err.Error(), caRemedy)
 }

@@ -82,6 +82,34 @@ func TestServeNotReady(t *testing.T) {
 	require.NoError(t, stop())
 }
 
+// TestGuestCAIsChecked: certificates that are none are named by a server that
+// starts, and end a run before an image is looked for.
+func TestGuestCAIsChecked(t *testing.T) {
+	t.Parallel()
+	bad := filepath.Join(t.TempDir(), "ca.pem")
+	require.NoError(t, os.WriteFile(bad, []byte("no certificate"), 0o600))
+	for name, file := range map[string]string{"no certificate": bad, "no file": bad + ".not"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := serveCommand(t, "--listen-addr", "127.0.0.1:0", "--guest-ca", file)
+			url, stop := startServe(t, c)
+			code, body := get(t, url, "/readyz")
+			require.Equal(t, http.StatusServiceUnavailable, code)
+			require.Contains(t, body, "WAGGLE_GUEST_CA")
+			require.Contains(t, body, caRemedy)
+			s, err := statusOf(t, c)
+			require.NoError(t, err)
+			require.Contains(t, strings.Join(s.NotReady, "\n"), file)
+			require.NoError(t, stop())
+
+			run := runCmd{vmFlags: c.vmFlags, Image: "no/such:image", Command: []string{"true"}, Quiet: true}
+			err = run.Run(t.Context())
+			require.ErrorContains(t, err, "WAGGLE_GUEST_CA")
+			require.NotContains(t, err.Error(), "no/such")
+		})
+	}
+}
+
 // TestServeTwice: the second server touches nothing, not even its own data
 // directory.
 func TestServeTwice(t *testing.T) {

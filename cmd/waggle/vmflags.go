@@ -138,6 +138,7 @@ func (f *vmFlags) launcher(holder string) (*environment.Launcher, error) {
 		Store: store, Disks: disks, Exe: exe, RunDir: run, ScratchDir: scratchDir(data),
 		Images:  f.images(),
 		Backend: backend, Holder: holder,
+		Check: func() error { return errors.Join(checkBackend(backend)...) },
 	}
 	l.Results = supervisor.ResultLimits{Age: f.KeepResults, Count: f.KeepResultsCount, OutputMiB: f.KeepResultsMB}
 	l.Defaults.CPUs, l.Defaults.MemoryMiB, l.Defaults.DiskMiB = f.CPUs, f.MemoryMB, f.DiskMB

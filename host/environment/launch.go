@@ -55,6 +55,9 @@ type Launcher struct {
 	Backend json.RawMessage
 	// Holder owns the machine while Launch waits for it.
 	Holder string
+	// Check says what the host lacks for any machine, before an image is fetched
+	// or a machine made. May be nil.
+	Check func() error
 }
 
 // Launch makes a machine and returns when it takes calls. progress is told each
@@ -68,6 +71,11 @@ func (l *Launcher) Launch(
 	}
 	if m := orDefault(req.MemoryMiB, l.Defaults.MemoryMiB); m < MinMemoryMiB {
 		return nil, fmt.Errorf("memory is %d MiB: give at least %d", m, MinMemoryMiB)
+	}
+	if l.Check != nil {
+		if err := l.Check(); err != nil {
+			return nil, err
+		}
 	}
 	img, err := l.image(ctx, req, progress)
 	if err != nil {

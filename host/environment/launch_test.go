@@ -225,6 +225,19 @@ func TestLaunchFails(t *testing.T) {
 	}
 }
 
+// TestLaunchChecks: what the host lacks is said before an image is looked for.
+func TestLaunchChecks(t *testing.T) {
+	t.Parallel()
+	l := newLauncher(t, "boot")
+	why := errors.New("no kernel, no certificates")
+	l.Check = func() error { return why }
+	_, err := l.Launch(t.Context(), environment.Request{ID: "env-a", Runtime: "python"}, func(s string) {
+		t.Errorf("%s, although nothing can come of it", s)
+	})
+	require.ErrorIs(t, err, why)
+	require.Empty(t, leftovers(t, l))
+}
+
 // TestLaunchCancelled: whoever gives up leaves no machine behind.
 func TestLaunchCancelled(t *testing.T) {
 	t.Parallel()
