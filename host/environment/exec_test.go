@@ -4,6 +4,7 @@ package environment_test
 
 import (
 	"context"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -161,6 +162,12 @@ func TestFiles(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "h", string(c.Data))
 	require.True(t, c.Truncated)
+	_, err = m.WriteFile(ctx, id, file+"é", []byte("éé"))
+	require.NoError(t, err)
+	c, err = m.ReadFile(ctx, id, file+"é", 0, 1) // no room for a character
+	require.NoError(t, err)
+	require.Len(t, c.Data, 1, "or the next piece would begin where this one does")
+	require.True(t, c.Truncated)
 	c, err = m.ReadFile(ctx, id, file, 1, 0)
 	require.NoError(t, err)
 	require.Equal(t, "éllo", string(c.Data))
@@ -186,6 +193,29 @@ func TestFiles(t *testing.T) {
 	require.ErrorIs(t, err, environment.ErrInvalidArgument)
 	_, err = m.ReadFile(ctx, id, file, 0, 1<<30)
 	require.ErrorIs(t, err, environment.ErrInvalidArgument)
+}
+
+// TestReadWithoutSize: what the kernel makes up goes on until it ends, whatever size
+// it is said to have.
+func TestReadWithoutSize(t *testing.T) {
+	t.Parallel()
+	const file = "/proc/filesystems"
+	whole, err := os.ReadFile(file)
+	require.NoError(t, err)
+	m := newManager(t, envtest.NewFleet(t), 1)
+	id := create(t, m, "shell")
+	var got []byte
+	for piece := 0; ; piece++ {
+		c, err := m.ReadFile(t.Context(), id, file, int64(len(got)), 60)
+		require.NoError(t, err)
+		require.Zero(t, c.File.Size)
+		got = append(got, c.Data...)
+		require.Equal(t, len(got) < len(whole), c.Truncated, "after %d of %d bytes", len(got), len(whole))
+		if !c.Truncated {
+			break
+		}
+	}
+	require.Equal(t, string(whole), string(got))
 }
 
 func TestInstallPackages(t *testing.T) {

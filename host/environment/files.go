@@ -30,7 +30,8 @@ const (
 type File struct {
 	Path string
 	// Type is file, directory, symlink or other.
-	Type     string
+	Type string
+	// Size in bytes; not the length of what the kernel makes up, as below /proc.
 	Size     uint64
 	Mode     uint32
 	Modified time.Time
@@ -85,7 +86,9 @@ func (m *Manager) ReadFile(ctx context.Context, id, name string, offset, limit i
 	}
 	err = m.fileCall(ctx, id, name, wrong, func(ctx context.Context, g *guest.Client, name string) error {
 		var data bytes.Buffer
-		req := &guestv1.FilesystemReadRequest{Path: name, Offset: uint64(offset), Limit: uint64(limit)}
+		// One byte more says whether the file goes on. Its size does not: that of a
+		// file below /proc is 0, that of one below /sys a page.
+		req := &guestv1.FilesystemReadRequest{Path: name, Offset: uint64(offset), Limit: uint64(limit) + 1}
 		entry, err := g.ReadFile(ctx, req, &data)
 		if err != nil {
 			return guestError(ctx, "read "+name, err)
@@ -93,9 +96,13 @@ func (m *Manager) ReadFile(ctx context.Context, id, name string, offset, limit i
 		c = Content{File: fileOf(entry), Offset: uint64(offset), Data: data.Bytes()}
 		return nil
 	})
-	c.Truncated = c.Offset+uint64(len(c.Data)) < c.File.Size
-	if c.Truncated && utf8.Valid(trimEnd(c.Data)) {
-		c.Data = trimEnd(c.Data) // the next piece begins with the whole character
+	if int64(len(c.Data)) > limit {
+		c.Truncated, c.Data = true, c.Data[:limit]
+		// The next piece begins with the whole character, unless there would be
+		// nothing in this one.
+		if text := trimEnd(c.Data); len(text) > 0 && utf8.Valid(text) {
+			c.Data = text
+		}
 	}
 	return c, err
 }

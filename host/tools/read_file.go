@@ -26,7 +26,7 @@ type readFileOutput struct {
 	Path       string `json:"path"`
 	Content    string `json:"content"`
 	Encoding   string `json:"encoding" jsonschema_description:"How content is written here: utf-8, or base64 for what is no text."`
-	Size       int64  `json:"size" jsonschema_description:"Bytes of the whole file."`
+	Size       int64  `json:"size" jsonschema_description:"Bytes of the whole file; 0 where that is not known, as below /proc."`
 	Offset     int64  `json:"offset"`
 	Truncated  bool   `json:"truncated" jsonschema_description:"The file goes on: read again from next_offset."`
 	NextOffset int64  `json:"next_offset,omitempty"`
@@ -47,7 +47,11 @@ func (t *tools) readFile(ctx context.Context, _ *call, in readFileInput) (readFi
 	text := out.Content
 	if c.Truncated {
 		out.NextOffset = out.Offset + int64(len(c.Data))
-		text += fmt.Sprintf("\n[the file goes on: %d of %d bytes so far, read again with offset %d]", out.NextOffset, out.Size, out.NextOffset)
+		far := fmt.Sprintf("%d of %d bytes", out.NextOffset, out.Size)
+		if out.Size <= out.NextOffset {
+			far = fmt.Sprintf("%d bytes, of a number that is not known,", out.NextOffset)
+		}
+		text += fmt.Sprintf("\n[the file goes on: %s so far, read again with offset %d]", far, out.NextOffset)
 	}
 	return out, text, nil
 }

@@ -61,6 +61,12 @@ func TestTranscript(t *testing.T) {
 			require.Equal(t, "/wA=", r.out()["content"])
 			require.Equal(t, "base64", r.out()["encoding"])
 
+			r = c.tool("read_file", args{"environment_id": id, "path": "/proc/filesystems", "limit": 60})
+			require.Equal(t, 0.0, r.out()["size"])
+			require.Equal(t, true, r.out()["truncated"])
+			require.Equal(t, 60.0, r.out()["next_offset"])
+			require.Contains(t, r.text(), "60 bytes, of a number that is not known, so far, read again with offset 60")
+
 			r = c.tool("list_files", args{"environment_id": id})
 			require.Equal(t, "/home/sandbox", r.out()["path"])
 			require.Contains(t, r.text(), "/home/sandbox/d")
