@@ -122,8 +122,27 @@ func (s *Service) choose(kind guestv1.PackageManager) (*manager, error) {
 	if kind == guestv1.PackageManager_PACKAGE_MANAGER_UNSPECIFIED {
 		return nil, connect.NewError(connect.CodeFailedPrecondition, errors.New("the image has no package manager that guestd knows"))
 	}
-	name := strings.ToLower(strings.TrimPrefix(kind.String(), "PACKAGE_MANAGER_"))
-	return nil, connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("manager: %s is not in the image", name))
+	has := "no package manager that guestd knows"
+	if names := s.names(); len(names) > 0 {
+		has = strings.Join(names, ", ")
+	}
+	return nil, connect.NewError(connect.CodeFailedPrecondition,
+		fmt.Errorf("manager: %s is not in the image, which has %s", managerName(kind), has))
+}
+
+// names lists the managers that the image has.
+func (s *Service) names() []string {
+	var names []string
+	for i := range s.managers {
+		if s.managers[i].present() {
+			names = append(names, managerName(s.managers[i].kind))
+		}
+	}
+	return names
+}
+
+func managerName(kind guestv1.PackageManager) string {
+	return strings.ToLower(strings.TrimPrefix(kind.String(), "PACKAGE_MANAGER_"))
 }
 
 // install is one call of Install.

@@ -39,6 +39,29 @@ func TestCheck(t *testing.T) {
 	}
 }
 
+// TestChoose: who asks for a manager that is not there learns which ones are.
+func TestChoose(t *testing.T) {
+	t.Parallel()
+	const pip, npm, apk = guestv1.PackageManager_PACKAGE_MANAGER_PIP, guestv1.PackageManager_PACKAGE_MANAGER_NPM,
+		guestv1.PackageManager_PACKAGE_MANAGER_APK
+	s := &Service{managers: []manager{
+		{kind: pip, probes: []string{"sh"}}, {kind: npm, probes: []string{"no-such-program"}}, {kind: apk, probes: []string{"sh"}},
+	}}
+	m, err := s.choose(guestv1.PackageManager_PACKAGE_MANAGER_UNSPECIFIED)
+	require.NoError(t, err)
+	require.Equal(t, pip, m.kind)
+	m, err = s.choose(apk)
+	require.NoError(t, err)
+	require.Equal(t, apk, m.kind)
+	_, err = s.choose(npm)
+	require.ErrorContains(t, err, "npm is not in the image, which has pip, apk")
+	s.managers = s.managers[1:2]
+	_, err = s.choose(npm)
+	require.ErrorContains(t, err, "which has no package manager")
+	_, err = s.choose(guestv1.PackageManager_PACKAGE_MANAGER_UNSPECIFIED)
+	require.ErrorContains(t, err, "no package manager")
+}
+
 func TestClassify(t *testing.T) {
 	t.Parallel()
 	failed := func() *guestv1.Exited { return &guestv1.Exited{Outcome: &guestv1.Exited_ExitCode{ExitCode: 1}} }

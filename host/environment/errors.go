@@ -41,6 +41,9 @@ var (
 	ErrSpawn = errors.New("could not start the process")
 	// ErrInstall: the package manager failed. The text has its last lines.
 	ErrInstall = errors.New("package installation failed")
+	// ErrNoManager: the image lacks the package manager. The text names those that
+	// it has.
+	ErrNoManager = errors.New("package manager is not there")
 	// ErrFileNotFound: there is no such file or directory.
 	ErrFileNotFound = errors.New("no such file or directory")
 	// ErrFilePermission: the workload's user may not do this.

@@ -233,6 +233,9 @@ func TestInstallPackages(t *testing.T) {
 	_, err = m.InstallPackages(t.Context(), id, environment.InstallRequest{Packages: []string{"nope"}})
 	require.ErrorIs(t, err, environment.ErrInstall)
 	require.ErrorContains(t, err, "No matching distribution found")
+	_, err = m.InstallPackages(t.Context(), id, environment.InstallRequest{Packages: []string{"six"}, Manager: "dnf"})
+	require.ErrorIs(t, err, environment.ErrNoManager)
+	require.ErrorContains(t, err, "dnf is not in the image, which has pip, npm, apt")
 	for _, req := range []environment.InstallRequest{
 		{}, {Packages: []string{"--index-url=http://evil"}}, {Packages: []string{"six"}, Manager: "cargo"},
 		{Packages: make([]string, 101)},

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"connectrpc.com/connect"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/stacklok/waggle/host/guest"
@@ -73,6 +74,11 @@ func install(ctx context.Context, c *call, req InstallRequest) (InstallResult, e
 	done, err := c.machine.Guest().Install(ctx, &guestv1.PackagesInstallRequest{
 		Manager: managerOf(req, c.info), Packages: req.Packages, Timeout: durationpb.New(installTimeout),
 	}, progress)
+	if connect.CodeOf(err) == connect.CodeFailedPrecondition && connect.IsWireError(err) {
+		var ce *connect.Error
+		errors.As(err, &ce)
+		return InstallResult{}, fmt.Errorf("%w: %s", ErrNoManager, plain(ce.Message(), maxGuestText))
+	}
 	if err != nil {
 		return InstallResult{}, guestError(ctx, "install packages", err)
 	}

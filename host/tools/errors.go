@@ -29,6 +29,7 @@ var next = []struct {
 	{environment.ErrPaused, "Nothing is lost. Call again when the person who runs the server has applied the remedy; destroy_environment works meanwhile."},
 	{environment.ErrNoInterpreter, "Install it with install_packages (manager apt), or create an environment of that runtime."},
 	{environment.ErrSpawn, "The environment may be out of processes or memory: end what runs in it, or create a new one."},
+	{environment.ErrNoManager, "Name one that the image has, or leave manager out for the one of the runtime. npm packages need an environment of the runtime node, pip packages one of python."},
 	{environment.ErrInstall, "Correct the cause and call again."},
 	{environment.ErrFileNotFound, "list_files shows what is there."},
 	{environment.ErrFilePermission, "Code and files belong to the user sandbox: use paths below " + environment.Home + " or /tmp."},

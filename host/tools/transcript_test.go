@@ -128,6 +128,8 @@ func TestBadInput(t *testing.T) {
 		{"option as package", "install_packages", args{"environment_id": id, "packages": "-r x"}, []string{"options"}},
 		{"no packages", "install_packages", args{"environment_id": id, "packages": " "}, []string{"packages is empty"}},
 		{"unknown package", "install_packages", args{"environment_id": id, "packages": "nope"}, []string{"No matching distribution", "check the names"}},
+		{"manager that is not there", "install_packages", args{"environment_id": id, "packages": "six", "manager": "dnf"},
+			[]string{"dnf is not in the image, which has pip", "Name one that the image has"}},
 		{"parameter of none", "list_environments", args{"x": 1}, []string{"takes no parameters"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -210,13 +210,17 @@ func fileError(err error) error {
 	return connect.NewError(code, err)
 }
 
-// packages knows six and left-pad and no others; nothing is installed.
+// packages knows six and left-pad and no others, and pip, npm and apt; nothing is
+// installed.
 type packages struct {
 	guestv1connect.UnimplementedPackagesHandler
 }
 
 // Install implements the Packages service.
 func (packages) Install(_ context.Context, req *connect.Request[guestv1.PackagesInstallRequest], s *connect.ServerStream[guestv1.PackagesInstallResponse]) error {
+	if m := req.Msg.GetManager(); m > guestv1.PackageManager_PACKAGE_MANAGER_APT {
+		return connect.NewError(connect.CodeFailedPrecondition, errors.New("manager: dnf is not in the image, which has pip, npm, apt"))
+	}
 	done := &guestv1.InstallDone{Manager: req.Msg.GetManager(), Duration: durationpb.New(time.Second)}
 	for _, p := range req.Msg.GetPackages() {
 		if err := s.Send(&guestv1.PackagesInstallResponse{Message: &guestv1.PackagesInstallResponse_Line{Line: "Collecting " + p}}); err != nil {
