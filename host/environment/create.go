@@ -15,7 +15,8 @@ import (
 )
 
 const (
-	maxName = 64 // characters
+	// MaxName is the most characters of an environment's name.
+	MaxName = 64
 	// MaxIdle is the longest idle timeout of an environment.
 	MaxIdle = 24 * time.Hour
 )
@@ -77,11 +78,11 @@ func (m *Manager) Create(ctx context.Context, o CreateOptions, progress func(pha
 // request checks the options and completes them.
 func (m *Manager) request(o CreateOptions) (Request, error) {
 	_, err := runtimeOf("runtime", o.Runtime)
-	if utf8.RuneCountInString(o.Name) > maxName || strings.ContainsFunc(o.Name, func(r rune) bool { return !unicode.IsPrint(r) }) {
-		err = errors.Join(err, invalid("name", "must be at most %d printable characters", maxName))
+	if utf8.RuneCountInString(o.Name) > MaxName || strings.ContainsFunc(o.Name, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		err = errors.Join(err, invalid("name", "must be at most %d printable characters", MaxName))
 	}
 	if o.Idle < 0 || o.Idle > MaxIdle {
-		err = errors.Join(err, invalid("timeout_minutes", "must be 1 to %d, or left out for %d", int(MaxIdle.Minutes()), int(m.cfg.Idle.Minutes())))
+		err = errors.Join(err, invalid("timeout_minutes", "must be 1 to %d, or left out for %g", int(MaxIdle.Minutes()), m.cfg.Idle.Minutes()))
 	}
 	if err != nil {
 		return Request{}, err

@@ -18,8 +18,8 @@ import (
 )
 
 const (
-	// maxCode bounds the code of one call, in bytes.
-	maxCode = 8 << 20
+	// MaxCode is the most code of one call, in bytes.
+	MaxCode = 8 << 20
 	// execSlack is how much longer than the code's own timeout, which the guest
 	// enforces, the host waits: SIGTERM, grace, SIGKILL, and a slow emulator.
 	execSlack = 30 * time.Second
@@ -195,8 +195,8 @@ func (m *Manager) checkExec(req *ExecRequest) error {
 	if strings.TrimSpace(req.Code) == "" {
 		errs = append(errs, invalid("code", "is empty: give the source to run"))
 	}
-	if len(req.Code) > maxCode {
-		errs = append(errs, invalid("code", "is %d bytes long, the most is %d: write data to files with write_file", len(req.Code), maxCode))
+	if len(req.Code) > MaxCode {
+		errs = append(errs, invalid("code", "is %d bytes long, the most is %d: write data to files with write_file", len(req.Code), MaxCode))
 	}
 	if strings.ContainsRune(req.Code, 0) {
 		errs = append(errs, invalid("code", "holds a NUL byte"))
@@ -207,8 +207,8 @@ func (m *Manager) checkExec(req *ExecRequest) error {
 		}
 	}
 	if req.Timeout < 0 || req.Timeout > m.cfg.ExecMax {
-		errs = append(errs, invalid("timeout_seconds", "must be 1 to %d, or left out for %d",
-			int(m.cfg.ExecMax.Seconds()), int(m.cfg.ExecDefault.Seconds())))
+		errs = append(errs, invalid("timeout_seconds", "must be 1 to %d, or left out for %g",
+			int(m.cfg.ExecMax.Seconds()), m.cfg.ExecDefault.Seconds()))
 	}
 	if req.Timeout == 0 {
 		req.Timeout = m.cfg.ExecDefault

@@ -17,11 +17,12 @@ import (
 )
 
 const (
-	// maxRead is the most of a file that one ReadFile returns, in bytes.
-	maxRead = 1 << 20
-	// maxEntries is the most that one ListFiles returns.
-	maxEntries = 1000
-	maxPath    = 4096 // bytes
+	// MaxRead is the most of a file that one ReadFile returns, in bytes.
+	MaxRead = 1 << 20
+	// MaxEntries is the most that one ListFiles returns.
+	MaxEntries = 1000
+	// MaxPath is the longest path, in bytes.
+	MaxPath = 4096
 	// fileTimeout bounds one file operation.
 	fileTimeout = 2 * time.Minute
 )
@@ -78,11 +79,11 @@ func (m *Manager) ReadFile(ctx context.Context, id, name string, offset, limit i
 	if offset < 0 {
 		wrong = invalid("offset", "is negative: it counts bytes from the beginning")
 	}
-	if limit < 0 || limit > maxRead {
-		wrong = errors.Join(wrong, invalid("limit", "must be 1 to %d, or left out", maxRead))
+	if limit < 0 || limit > MaxRead {
+		wrong = errors.Join(wrong, invalid("limit", "must be 1 to %d, or left out", MaxRead))
 	}
 	if limit == 0 {
-		limit = maxRead
+		limit = MaxRead
 	}
 	err = m.fileCall(ctx, id, name, wrong, func(ctx context.Context, g *guest.Client, name string) error {
 		var data bytes.Buffer
@@ -96,6 +97,9 @@ func (m *Manager) ReadFile(ctx context.Context, id, name string, offset, limit i
 		c = Content{File: fileOf(entry), Offset: uint64(offset), Data: data.Bytes()}
 		return nil
 	})
+	if err != nil {
+		return Content{}, err
+	}
 	if int64(len(c.Data)) > limit {
 		c.Truncated, c.Data = true, c.Data[:limit]
 		// The next piece begins with the whole character, unless there would be
@@ -104,7 +108,7 @@ func (m *Manager) ReadFile(ctx context.Context, id, name string, offset, limit i
 			c.Data = text
 		}
 	}
-	return c, err
+	return c, nil
 }
 
 // ListFiles lists a directory; an empty name is Home.
@@ -113,7 +117,7 @@ func (m *Manager) ListFiles(ctx context.Context, id, name string) (l Listing, er
 		name = Home
 	}
 	err = m.fileCall(ctx, id, name, nil, func(ctx context.Context, g *guest.Client, name string) error {
-		list, err := g.List(ctx, &guestv1.FilesystemListRequest{Path: name}, maxEntries)
+		list, err := g.List(ctx, &guestv1.FilesystemListRequest{Path: name}, MaxEntries)
 		if err != nil {
 			return guestError(ctx, "list "+name, err)
 		}
@@ -150,8 +154,8 @@ func checkPath(name string) error {
 		return invalid("path", "is empty: give an absolute path, such as %s/data.csv", Home)
 	case !strings.HasPrefix(name, "/"):
 		return invalid("path", "%q is relative: give an absolute path, such as %s", plain(name, 128), path.Join(Home, plain(name, 128)))
-	case len(name) > maxPath:
-		return invalid("path", "is %d bytes long, the most is %d", len(name), maxPath)
+	case len(name) > MaxPath:
+		return invalid("path", "is %d bytes long, the most is %d", len(name), MaxPath)
 	case strings.ContainsRune(name, 0) || !utf8.ValidString(name):
 		return invalid("path", "holds a NUL byte or is not UTF-8")
 	}
@@ -166,8 +170,8 @@ var fileTypes = map[guestv1.FileType]string{
 
 func fileOf(e *guestv1.Entry) File {
 	f := File{
-		Path: plain(e.GetPath(), maxPath), Type: fileTypes[e.GetType()], Size: e.GetSize(), Mode: e.GetMode() & 0o7777,
-		Modified: e.GetModifiedAt().AsTime(), Target: plain(e.GetLinkTarget(), maxPath),
+		Path: plain(e.GetPath(), MaxPath), Type: fileTypes[e.GetType()], Size: e.GetSize(), Mode: e.GetMode() & 0o7777,
+		Modified: e.GetModifiedAt().AsTime(), Target: plain(e.GetLinkTarget(), MaxPath),
 	}
 	if f.Type == "" {
 		f.Type = "other"

@@ -20,7 +20,8 @@ import (
 )
 
 const (
-	maxPackages = 100
+	// MaxPackages is the most packages of one call.
+	MaxPackages = 100
 	// installTimeout is long because an emulated machine compiles slowly.
 	installTimeout = 15 * time.Minute
 )
@@ -87,7 +88,7 @@ func install(ctx context.Context, c *call, req InstallRequest) (InstallResult, e
 		return InstallResult{}, installError(name, f)
 	}
 	r := InstallResult{Manager: name, Duration: done.GetDuration().AsDuration(), Installed: []string{}}
-	for _, p := range done.GetInstalled()[:min(len(done.GetInstalled()), 10*maxPackages)] {
+	for _, p := range done.GetInstalled()[:min(len(done.GetInstalled()), 10*MaxPackages)] {
 		r.Installed = append(r.Installed, plain(p, 256))
 	}
 	return r, nil
@@ -98,8 +99,8 @@ func checkInstall(req InstallRequest) error {
 	if len(req.Packages) == 0 {
 		errs = append(errs, invalid("packages", "is empty: give names separated by spaces, such as \"numpy pandas==2.2.0\""))
 	}
-	if len(req.Packages) > maxPackages {
-		errs = append(errs, invalid("packages", "names %d packages, the most is %d a call", len(req.Packages), maxPackages))
+	if len(req.Packages) > MaxPackages {
+		errs = append(errs, invalid("packages", "names %d packages, the most is %d a call", len(req.Packages), MaxPackages))
 	}
 	for _, p := range req.Packages {
 		if !packagePattern.MatchString(p) {

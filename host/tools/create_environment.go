@@ -14,12 +14,22 @@ var createEnvironment = spec{
 	name: "create_environment", title: "Create environment",
 	description: "Creates an isolated Linux virtual machine with Python, Node.js or a shell, and returns its environment_id. " +
 		"Takes some seconds. Commands run as an ordinary user with network access.",
+	bounds: func(m *environment.Manager) parameters {
+		return parameters{
+			"name": {"maxLength": environment.MaxName},
+			"timeout_minutes": {
+				"minimum": 1, "maximum": int(environment.MaxIdle.Minutes()),
+				"description": fmt.Sprintf("Minutes without activity after which the environment ends, 1 to %d. Default: %g.",
+					int(environment.MaxIdle.Minutes()), m.IdleDefault().Minutes()),
+			},
+		}
+	},
 }
 
 type createEnvironmentInput struct {
 	Runtime        string `json:"runtime" jsonschema:"enum=python,enum=node,enum=shell" jsonschema_description:"What the environment is for: python, node or shell."`
 	Name           string `json:"name,omitempty" jsonschema_description:"A name for people, at most 64 characters."`
-	TimeoutMinutes int64  `json:"timeout_minutes,omitempty" jsonschema_description:"Minutes without activity after which the environment ends, 1 to 1440. Default: the server's, 30 as shipped."`
+	TimeoutMinutes *int64 `json:"timeout_minutes,omitempty"`
 }
 
 // environmentOutput describes an environment wherever one is returned.

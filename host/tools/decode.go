@@ -33,11 +33,11 @@ func decode[In any](tool string, req mcp.CallToolRequest) (In, error) {
 	if len(raw) == 0 || bytes.Equal(raw, []byte("null")) {
 		raw = []byte("{}")
 	}
-	var given map[string]json.RawMessage
-	if err := json.Unmarshal(raw, &given); err != nil {
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(raw, &fields); err != nil {
 		return in, invalid("arguments must be a JSON object")
 	}
-	if err := checkNames(tool, reflect.TypeFor[In](), given); err != nil {
+	if err := checkNames(tool, reflect.TypeFor[In](), fields); err != nil {
 		return in, err
 	}
 	if err := json.Unmarshal(raw, &in); err != nil {
@@ -109,10 +109,22 @@ func invalid(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", environment.ErrInvalidArgument, fmt.Sprintf(format, args...))
 }
 
-// timeout turns a number of units into a duration; what does not fit stays out
-// of range rather than wrapping round.
-func timeout(n int64, unit time.Duration) time.Duration {
+// given is a number that may be left out, which is 0 for the manager. A 0 that was
+// given is out of range like any other number below 1.
+func given(n *int64) int64 {
 	switch {
+	case n == nil:
+		return 0
+	case *n == 0:
+		return -1
+	}
+	return *n
+}
+
+// timeout turns a number of units, which may be left out, into a duration; what
+// does not fit stays out of range rather than wrapping round.
+func timeout(of *int64, unit time.Duration) time.Duration {
+	switch n := given(of); {
 	case n < 0:
 		return -1
 	case n > int64(math.MaxInt64/unit):

@@ -14,11 +14,18 @@ var installPackages = spec{
 	name: "install_packages", title: "Install packages",
 	description: "Installs packages in an environment: with pip in a python environment, npm in a node one, apt in a shell one, or with the manager named.",
 	idempotent:  true, openWorld: true,
+	bounds: func(*environment.Manager) parameters {
+		return parameters{"packages": {
+			"minLength": 1,
+			"description": fmt.Sprintf("Names separated by spaces, at most %d, with versions as the manager writes them, such as: numpy pandas==2.2.0",
+				environment.MaxPackages),
+		}}
+	},
 }
 
 type installPackagesInput struct {
 	EnvironmentID string `json:"environment_id" jsonschema_description:"The environment, as create_environment returned it."`
-	Packages      string `json:"packages" jsonschema_description:"Names separated by spaces, with versions as the manager writes them, such as: numpy pandas==2.2.0"`
+	Packages      string `json:"packages"`
 	Manager       string `json:"manager,omitempty" jsonschema:"enum=pip,enum=npm,enum=apt,enum=apk,enum=dnf" jsonschema_description:"The package manager. Default: the one of the runtime."`
 }
 

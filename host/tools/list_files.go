@@ -7,12 +7,17 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/stacklok/waggle/host/environment"
 )
 
 var listFiles = spec{
 	name: "list_files", title: "List files",
-	description: "Lists a directory of an environment, at most 1000 entries.",
+	description: fmt.Sprintf("Lists a directory of an environment, at most %d entries.", environment.MaxEntries),
 	readOnly:    true, idempotent: true,
+	bounds: func(*environment.Manager) parameters {
+		return parameters{"path": {"maxLength": environment.MaxPath}} // empty is as if left out
+	},
 }
 
 type listFilesInput struct {

@@ -7,19 +7,30 @@ import (
 	"encoding/base64"
 	"fmt"
 	"unicode/utf8"
+
+	"github.com/stacklok/waggle/host/environment"
 )
 
 var readFile = spec{
 	name: "read_file", title: "Read file",
 	description: "Reads a file of an environment: text as it is, other content as base64. A file larger than 1 MiB is read in pieces, with offset.",
 	readOnly:    true, idempotent: true,
+	bounds: func(*environment.Manager) parameters {
+		return parameters{
+			"path": pathBounds, "offset": {"minimum": 0},
+			"limit": {
+				"minimum": 1, "maximum": environment.MaxRead,
+				"description": fmt.Sprintf("Most bytes to read, 1 to %d. Default: %[1]d.", environment.MaxRead),
+			},
+		}
+	},
 }
 
 type readFileInput struct {
 	EnvironmentID string `json:"environment_id" jsonschema_description:"The environment, as create_environment returned it."`
 	Path          string `json:"path" jsonschema_description:"Absolute path, such as /home/sandbox/data.csv."`
 	Offset        int64  `json:"offset,omitempty" jsonschema_description:"First byte to read. Default 0."`
-	Limit         int64  `json:"limit,omitempty" jsonschema_description:"Most bytes to read, at most 1048576, which is the default."`
+	Limit         *int64 `json:"limit,omitempty"`
 }
 
 type readFileOutput struct {
@@ -33,7 +44,7 @@ type readFileOutput struct {
 }
 
 func (t *tools) readFile(ctx context.Context, _ *call, in readFileInput) (readFileOutput, string, error) {
-	c, err := t.manager.ReadFile(ctx, in.EnvironmentID, in.Path, in.Offset, in.Limit)
+	c, err := t.manager.ReadFile(ctx, in.EnvironmentID, in.Path, in.Offset, given(in.Limit))
 	if err != nil {
 		return readFileOutput{}, "", err
 	}

@@ -4,11 +4,13 @@ package tools
 
 import (
 	"context"
-	"reflect"
+	"fmt"
 	"sync"
 
 	"github.com/mark3labs/mcp-go/mcp"
 	"github.com/mark3labs/mcp-go/server"
+
+	"github.com/stacklok/waggle/host/environment"
 )
 
 // spec is what a client is told of a tool. All four hints are always sent:
@@ -17,11 +19,16 @@ type spec struct {
 	name, title, description string
 
 	readOnly, destructive, idempotent, openWorld bool
+
+	// bounds may be nil.
+	bounds func(m *environment.Manager) parameters
 }
 
 // register adds a tool. fn returns the structured result and the same as a short
 // text; an error of it goes through present.
-func register[In, Out any](s *server.MCPServer, t *tools, sp spec, fn func(context.Context, *call, In) (Out, string, error)) {
+func register[In, Out any](
+	s *server.MCPServer, t *tools, sp spec, fn func(context.Context, *call, In) (Out, string, error),
+) error {
 	tool := mcp.NewTool(sp.name,
 		mcp.WithToolTitle(sp.title),
 		mcp.WithDescription(sp.description),
@@ -33,9 +40,13 @@ func register[In, Out any](s *server.MCPServer, t *tools, sp spec, fn func(conte
 		mcp.WithIdempotentHintAnnotation(sp.idempotent),
 		mcp.WithOpenWorldHintAnnotation(sp.openWorld),
 	)
-	if reflect.TypeFor[In]().NumField() == 0 {
-		// Some clients refuse a schema without properties.
-		tool.RawInputSchema = []byte(`{"type":"object","properties":{},"additionalProperties":false}`)
+	var limits parameters
+	if sp.bounds != nil {
+		limits = sp.bounds(t.manager)
+	}
+	var err error
+	if tool.RawInputSchema, err = inputSchema(tool.RawInputSchema, limits); err != nil {
+		return fmt.Errorf("register %s: %w", sp.name, err)
 	}
 	s.AddTool(tool, func(ctx context.Context, req mcp.CallToolRequest) (*mcp.CallToolResult, error) {
 		in, err := decode[In](sp.name, req)
@@ -48,6 +59,7 @@ func register[In, Out any](s *server.MCPServer, t *tools, sp spec, fn func(conte
 		}
 		return mcp.NewToolResultStructured(out, text), nil
 	})
+	return nil
 }
 
 // call carries the progress of one call. Its methods may be called concurrently,

@@ -57,13 +57,17 @@ func New(cfg Config) (*server.MCPServer, error) {
 		server.WithOutputSchemaValidation(),
 		server.WithRecovery(),
 	)
-	register(s, t, createEnvironment, t.createEnvironment)
-	register(s, t, destroyEnvironment, t.destroyEnvironment)
-	register(s, t, listEnvironments, t.listEnvironments)
-	register(s, t, execute, t.execute)
-	register(s, t, installPackages, t.installPackages)
-	register(s, t, writeFile, t.writeFile)
-	register(s, t, readFile, t.readFile)
-	register(s, t, listFiles, t.listFiles)
+	if err := errors.Join(
+		register(s, t, createEnvironment, t.createEnvironment),
+		register(s, t, destroyEnvironment, t.destroyEnvironment),
+		register(s, t, listEnvironments, t.listEnvironments),
+		register(s, t, execute, t.execute),
+		register(s, t, installPackages, t.installPackages),
+		register(s, t, writeFile, t.writeFile),
+		register(s, t, readFile, t.readFile),
+		register(s, t, listFiles, t.listFiles),
+	); err != nil {
+		return nil, err
+	}
 	return s, nil
 }

@@ -6,12 +6,15 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
+
+	"github.com/stacklok/waggle/host/environment"
 )
 
 var writeFile = spec{
 	name: "write_file", title: "Write file",
 	description: "Writes a file in an environment. An existing file is replaced as a whole; missing directories are made.",
 	destructive: true, idempotent: true,
+	bounds: func(*environment.Manager) parameters { return parameters{"path": pathBounds} },
 }
 
 // The encodings of file contents.
