@@ -29,13 +29,16 @@ node) packages=$packages,nodejs,npm ;;
 *) die "unknown runtime '$runtime': choose shell, python or node" ;;
 esac
 
+# The commands are those of waggle doctor (host/remedy).
+apt='apt-get install -y'
+[ "$(id -u)" = 0 ] || apt="sudo $apt"
 command -v mmdebstrap >/dev/null 2>&1 ||
-	die "mmdebstrap not found: install it with 'apt-get install mmdebstrap'"
+	die "mmdebstrap not found: run '$apt mmdebstrap'"
 if [ "$(id -u)" != 0 ]; then
 	command -v newuidmap >/dev/null 2>&1 ||
-		die "an ordinary user needs newuidmap: install it with 'apt-get install uidmap'"
+		die "an ordinary user needs newuidmap: run '$apt uidmap'"
 	grep -q "^$(id -un):" /etc/subuid 2>/dev/null ||
-		die "an ordinary user needs subordinate ids: 'usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $(id -un)'"
+		die "an ordinary user needs subordinate ids: run 'sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $(id -un)'"
 fi
 
 suite=${WAGGLE_IMAGE_SUITE:-bookworm}

@@ -11,7 +11,7 @@ set -eu
 cd "$(dirname "$0")/.."
 
 waggle=bin/waggle
-[ -x "$waggle" ] || { echo "images: $waggle is missing: run 'task build' first" >&2; exit 1; }
+[ -x "$waggle" ] || { echo "images: $waggle is missing: run 'go tool -modfile=tools/go.mod task build' first" >&2; exit 1; }
 
 cache=${WAGGLE_IMAGE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/waggle/rootfs}
 mkdir -p "$cache"

@@ -27,5 +27,5 @@ step "missing packages" task deps
 step "build" task build
 step "guest kernel" task kernel
 step "python image" ./scripts/images.sh python
-echo "run: other runtimes: task images; end with Ctrl-C"
+echo "run: other runtimes: go tool -modfile=tools/go.mod task images; end with Ctrl-C"
 exec bin/waggle serve "$@"

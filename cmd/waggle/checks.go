@@ -44,7 +44,7 @@ func unready(lock *admin.Lock, runDir, dataDir string, backend json.RawMessage) 
 		why = append(why, err.Error())
 	}
 	if f := checkMkfs(); f.Status == statusMissing {
-		why = append(why, f.Check+": "+f.Detail+": "+f.Remedy)
+		why = append(why, f.Check+": "+f.Detail+": run `"+f.Remedy+"`")
 	}
 	return why
 }

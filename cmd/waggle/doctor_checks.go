@@ -13,20 +13,11 @@ import (
 	"strings"
 
 	"github.com/stacklok/waggle/host/qemu"
+	"github.com/stacklok/waggle/host/remedy"
 )
 
-// apt is the command that installs a Debian package.
-func apt(pkg string) string {
-	if os.Geteuid() == 0 {
-		return "apt-get install -y " + pkg
-	}
-	return "sudo apt-get install -y " + pkg
-}
-
-// task is the command of a task, which needs no Task installed. It ends in a comment.
-func task(name string) string {
-	return "go tool -modfile=tools/go.mod task " + name + "   # in Waggle's checkout"
-}
+// task is the command of a task. It ends in a comment.
+func task(name string) string { return remedy.Task(name) + "   # in Waggle's checkout" }
 
 func qemuPackage() string {
 	if runtime.GOARCH == "arm64" {
@@ -49,11 +40,11 @@ func checkQEMU(ctx context.Context, binary string) finding {
 	const check = "qemu"
 	path, err := qemu.FindBinary(binary)
 	if err != nil {
-		return missing(check, err.Error(), apt(qemuPackage()))
+		return missing(check, err.Error(), remedy.Apt(qemuPackage()))
 	}
 	v, err := qemu.Version(ctx, path)
 	if err != nil {
-		return missing(check, err.Error(), apt(qemuPackage()))
+		return missing(check, err.Error(), remedy.Apt(qemuPackage()))
 	}
 	return good(check, path+" "+v)
 }
@@ -63,10 +54,10 @@ func checkFeatures(ctx context.Context, binary string) finding {
 	const check = "qemu features"
 	path, err := qemu.FindBinary(binary)
 	if err != nil {
-		return missing(check, "qemu is not there", apt(qemuPackage()))
+		return missing(check, "qemu is not there", remedy.Apt(qemuPackage()))
 	}
 	if err := qemu.CheckFeatures(ctx, path); err != nil {
-		return missing(check, err.Error(), apt(qemuPackage())+"; or set WAGGLE_QEMU to another build")
+		return missing(check, err.Error(), remedy.Apt(qemuPackage())+"; or set WAGGLE_QEMU to another build")
 	}
 	return good(check, "seccomp sandbox, sealed shared memory, vhost-user-vsock and the virtio devices")
 }
@@ -108,7 +99,7 @@ func checkMkfs() finding {
 	if path, ok := findProgram("mkfs.ext4"); ok {
 		return good(check, path)
 	}
-	return missing(check, "scratch disks cannot be made", apt("e2fsprogs"))
+	return missing(check, "scratch disks cannot be made", remedy.Apt("e2fsprogs"))
 }
 
 func findProgram(name string) (string, bool) {
@@ -120,18 +111,18 @@ func findProgram(name string) (string, bool) {
 	return "", false
 }
 
-// checkImageTools looks at what `task images` needs. It is a note at most: images
+// checkImageTools looks at what the task images needs. It is a note at most: images
 // can also be pulled. An ordinary user builds them in a user namespace.
 func checkImageTools(euid int) finding {
 	const check = "image tools"
 	if _, ok := findProgram("mmdebstrap"); !ok {
-		return note(check, "reference images cannot be built here: no mmdebstrap", apt("mmdebstrap"))
+		return note(check, "reference images cannot be built here: no mmdebstrap", remedy.Apt("mmdebstrap"))
 	}
 	if euid == 0 {
 		return good(check, "mmdebstrap")
 	}
 	if _, ok := findProgram("newuidmap"); !ok {
-		return note(check, "reference images cannot be built as an ordinary user: no newuidmap", apt("uidmap"))
+		return note(check, "reference images cannot be built as an ordinary user: no newuidmap", remedy.Apt("uidmap"))
 	}
 	me, err := user.Current()
 	if err == nil && !hasSubIDs("/etc/subuid", me) {

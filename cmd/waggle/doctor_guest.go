@@ -17,7 +17,7 @@ import (
 // version, its architecture, and that all of its modules lie beside it.
 func checkKernel(path, goarch string) finding {
 	const check = "kernel"
-	remedy := task("kernel") + ", or set WAGGLE_KERNEL"
+	remedy := task("kernel") + ", with WAGGLE_KERNEL unset; or set WAGGLE_KERNEL to a kernel"
 	dir, err := filepath.EvalSymlinks(path)
 	if err != nil {
 		return missing(check, "no guest kernel: "+err.Error(), remedy)

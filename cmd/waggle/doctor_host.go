@@ -18,6 +18,7 @@ import (
 
 	"github.com/stacklok/waggle/host/egress"
 	"github.com/stacklok/waggle/host/environment"
+	"github.com/stacklok/waggle/host/remedy"
 	"github.com/stacklok/waggle/host/socket"
 	"github.com/stacklok/waggle/host/supervisor"
 )
@@ -152,7 +153,7 @@ func checkCertificates(path string) finding {
 	case err == nil:
 		return good(check, fmt.Sprintf("%d of %s", bytes.Count(bundle, []byte("-----BEGIN CERTIFICATE-----")), source))
 	case source == "":
-		return note(check, "guests trust only what their image does: "+err.Error(), apt("ca-certificates"))
+		return note(check, "guests trust only what their image does: "+err.Error(), remedy.Apt("ca-certificates"))
 	}
 	return missing(check, err.Error(), caRemedy)
 }

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"github.com/stacklok/waggle/host/image"
+	"github.com/stacklok/waggle/host/remedy"
 	"github.com/stacklok/waggle/proto"
 	"github.com/stacklok/waggle/version"
 )
@@ -81,7 +82,7 @@ func findGuestd(dir, arch string) (string, error) {
 	}
 	path := filepath.Join(dir, "guestd-linux-"+arch)
 	if _, err := os.Stat(path); err != nil {
-		return "", fmt.Errorf("find guestd: %w; build it with `task build`, or set WAGGLE_GUESTD_DIR to its directory", err)
+		return "", fmt.Errorf("find guestd: %w; %s", err, remedy.Guestd("guestd-linux-"+arch))
 	}
 	return path, nil
 }

@@ -200,7 +200,7 @@ func TestScratchCopiesData(t *testing.T) {
 }
 
 func TestNoMkfs(t *testing.T) {
-	require.ErrorContains(t, ErrNoMkfs, "apt-get install e2fsprogs")
+	require.ErrorContains(t, ErrNoMkfs, "apt-get install -y e2fsprogs")
 	t.Setenv("PATH", "/nonexistent")
 	path, err := findMkfs()
 	require.NoError(t, err, "found beside the PATH of ordinary users")

@@ -8,6 +8,8 @@ import (
 	"syscall"
 
 	"github.com/dustin/go-humanize"
+
+	"github.com/stacklok/waggle/host/remedy"
 )
 
 var (
@@ -19,7 +21,7 @@ var (
 	// ErrNoSpace is a full host disk.
 	ErrNoSpace = errors.New("no space left on the host's disk")
 	// ErrNoMkfs is a host without mkfs.ext4.
-	ErrNoMkfs = errors.New("mkfs.ext4 not found: install it with `apt-get install e2fsprogs`")
+	ErrNoMkfs = errors.New("mkfs.ext4 not found: " + remedy.RunApt("e2fsprogs"))
 	// ErrNotFound is a disk that the cache does not hold.
 	ErrNotFound = errors.New("no such disk")
 )

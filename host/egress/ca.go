@@ -11,6 +11,8 @@ import (
 	"io"
 	"io/fs"
 	"os"
+
+	"github.com/stacklok/waggle/host/remedy"
 )
 
 // maxBundle bounds a CA bundle, in bytes; the usual ones have 200–500 KiB.
@@ -53,7 +55,7 @@ func firstBundle(paths []string) (bundle []byte, source string, err error) {
 		}
 		return bundle, path, nil
 	}
-	return nil, "", errors.New("no CA bundle found on this host: install ca-certificates or set WAGGLE_GUEST_CA to a PEM file")
+	return nil, "", errors.New("no CA bundle found on this host: " + remedy.RunApt("ca-certificates") + ", or set WAGGLE_GUEST_CA to a PEM file")
 }
 
 // readBundle reads the certificates of a regular file and nothing else in it: a

@@ -77,7 +77,7 @@ func TestFirstBundle(t *testing.T) {
 	_, _, err = firstBundle([]string{missing, bad, good})
 	require.ErrorContains(t, err, "no valid certificate")
 	_, _, err = firstBundle([]string{missing})
-	require.ErrorContains(t, err, "install ca-certificates")
+	require.ErrorContains(t, err, "install -y ca-certificates")
 }
 
 func TestReadBundle(t *testing.T) {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/stacklok/waggle/host/disk"
 	"github.com/stacklok/waggle/host/image"
+	"github.com/stacklok/waggle/host/remedy"
 	"github.com/stacklok/waggle/host/supervisor"
 	hostv1 "github.com/stacklok/waggle/proto/gen/waggle/host/v1"
 )
@@ -139,8 +140,8 @@ func (l *Launcher) image(ctx context.Context, req Request, progress func(string)
 	}
 	ref = referenceImages + req.Runtime + ":latest"
 	if img, err = l.Store.Resolve(ctx, ref, opts); err != nil {
-		return nil, fmt.Errorf("no image for runtime %s: the store has no %s%s (`task images` builds it), and %s: %w",
-			req.Runtime, localImages, req.Runtime, strings.TrimPrefix(ref, "docker://"), err)
+		return nil, fmt.Errorf("no image for runtime %s: the store has no %s%s (%s, which builds it), and %s: %w",
+			req.Runtime, localImages, req.Runtime, remedy.RunTask("images"), strings.TrimPrefix(ref, "docker://"), err)
 	}
 	return img, nil
 }

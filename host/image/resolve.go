@@ -11,6 +11,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	imgspec "github.com/opencontainers/image-spec/specs-go/v1"
 	"go.podman.io/image/v5/types"
+
+	"github.com/stacklok/waggle/host/remedy"
 )
 
 // Phase is a step of Resolve.
@@ -82,7 +84,8 @@ func (s *Store) Resolve(ctx context.Context, ref string, o ResolveOptions) (*Ima
 	}
 	switch {
 	case isOwn(ref):
-		return nil, fmt.Errorf("%w: %q is not in the local store %s; build it with `task images` or import one with `waggle image import`", ErrNotFound, ref, s.root)
+		return nil, fmt.Errorf("%w: %q is not in the local store %s; %s, which builds Waggle's, or import one with `waggle image import`",
+			ErrNotFound, ref, s.root, remedy.RunTask("images"))
 	case o.LocalOnly || strings.HasPrefix(ref, "sha256:"):
 		return nil, fmt.Errorf("%w: %q is not in the local store %s", ErrNotFound, ref, s.root)
 	}

@@ -15,6 +15,7 @@ import (
 	"slices"
 
 	"github.com/stacklok/waggle/host/qemu/initramfs"
+	"github.com/stacklok/waggle/host/remedy"
 )
 
 // Accel says how guest code is run.
@@ -90,8 +91,7 @@ func New(cfg Config) (*Backend, error) {
 		return nil, err
 	}
 	if info, err := os.Stat(cfg.Guestd); err != nil || !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%w at %q: run `task build`, or set WAGGLE_GUESTD_DIR to the directory that holds "+
-			"guestd-linux-%s", ErrNoGuestd, cfg.Guestd, runtime.GOARCH)
+		return nil, fmt.Errorf("%w at %q: %s", ErrNoGuestd, cfg.Guestd, remedy.Guestd("guestd-linux-"+runtime.GOARCH))
 	}
 	if cfg.CacheDir == "" {
 		return nil, errors.New("no cache directory for initial file systems given")
@@ -120,21 +120,20 @@ func FindBinary(binary string) (string, error) {
 	}
 	path, err := exec.LookPath(binary)
 	if err != nil {
-		return "", fmt.Errorf("%w: %w; install it with `apt-get install %s`", ErrNoBinary, err, a.pkg)
+		return "", fmt.Errorf("%w: %w; %s", ErrNoBinary, err, remedy.RunApt(a.pkg))
 	}
 	return filepath.Abs(path)
 }
 
 // findKernel returns the kernel image and its modules in load order.
 func findKernel(path string) (image string, modules []string, err error) {
-	const remedy = "run `task kernel`, or set WAGGLE_KERNEL"
 	if path == "" {
-		return "", nil, fmt.Errorf("%w given: %s", ErrNoKernel, remedy)
+		return "", nil, fmt.Errorf("%w given: %s", ErrNoKernel, remedy.Kernel())
 	}
 	info, err := os.Stat(path)
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
-			return "", nil, fmt.Errorf("%w at %s: %s", ErrNoKernel, path, remedy)
+			return "", nil, fmt.Errorf("%w at %s: %s", ErrNoKernel, path, remedy.Kernel())
 		}
 		return "", nil, fmt.Errorf("open kernel: %w", err)
 	}
@@ -148,7 +147,7 @@ func findKernel(path string) (image string, modules []string, err error) {
 	}
 	image = filepath.Join(dir, "vmlinux")
 	if _, err := os.Stat(image); err != nil {
-		return "", nil, fmt.Errorf("%w: %s has no vmlinux; %s", ErrNoKernel, path, remedy)
+		return "", nil, fmt.Errorf("%w: %s has no vmlinux; %s", ErrNoKernel, path, remedy.Kernel())
 	}
 	modules, err = filepath.Glob(filepath.Join(dir, "modules", "*.ko"))
 	if err != nil {

@@ -99,7 +99,7 @@ func TestNewErrors(t *testing.T) {
 		is     error
 		want   string
 	}{
-		{"no binary", func(c *qemu.Config) { c.Binary = "qemu-not-there" }, qemu.ErrNoBinary, "apt-get install qemu-system"},
+		{"no binary", func(c *qemu.Config) { c.Binary = "qemu-not-there" }, qemu.ErrNoBinary, "apt-get install -y qemu-system"},
 		{"no kernel given", func(c *qemu.Config) { c.Kernel = "" }, qemu.ErrNoKernel, "WAGGLE_KERNEL"},
 		{"kernel missing", func(c *qemu.Config) { c.Kernel = "/none" }, qemu.ErrNoKernel, "task kernel"},
 		{"directory without kernel", func(c *qemu.Config) { c.Kernel = empty }, qemu.ErrNoKernel, "has no vmlinux"},

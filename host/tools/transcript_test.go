@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/stacklok/waggle/host/remedy"
 )
 
 const (
@@ -155,10 +157,10 @@ func TestFailures(t *testing.T) {
 	c := connect(t, url, legacy)
 	id := c.tool("create_environment", args{"runtime": "python"}).out()["environment_id"].(string)
 
-	fleet.Fail(errors.New("no guest kernel: run `task kernel`"))
+	fleet.Fail(errors.New("no guest kernel: " + remedy.Kernel()))
 	r := c.try("create_environment", args{"runtime": "python"})
 	require.True(t, r.isError())
-	require.Contains(t, r.text(), "task kernel")
+	require.Contains(t, r.text(), remedy.Task("kernel"))
 	require.Contains(t, r.text(), "Nothing was left behind")
 
 	fleet.Machine(id).Crash()

@@ -33,13 +33,13 @@ func TestSurroundings(t *testing.T) {
 		{"image for another architecture", otherArchitecture, []string{"another architecture", "choose an image for linux/" + runtime.GOARCH}},
 		{"truncated layer", truncatedLayer, []string{"image is damaged", "`waggle image rm`"}},
 		{"no image", func(t *testing.T, _ *Installation) { t.Setenv("WAGGLE_IMAGE_PYTHON", "waggle/nothing:1") },
-			[]string{"waggle/nothing:1", "`task images`"}},
+			[]string{"waggle/nothing:1", "`go tool -modfile=tools/go.mod task images`"}},
 		{"no kernel where the setting says", func(t *testing.T, _ *Installation) { t.Setenv("WAGGLE_KERNEL", "/nonexistent/kernel") },
-			[]string{"/nonexistent/kernel", "`task kernel`", "WAGGLE_KERNEL"}},
+			[]string{"/nonexistent/kernel", "`go tool -modfile=tools/go.mod task kernel`", "WAGGLE_KERNEL"}},
 		{"no kernel", func(t *testing.T, in *Installation) { require.NoError(t, os.Remove(filepath.Join(in.Data, "kernel"))) },
-			[]string{"no guest kernel", "`task kernel`"}},
+			[]string{"no guest kernel", "`go tool -modfile=tools/go.mod task kernel`"}},
 		{"no QEMU", func(t *testing.T, in *Installation) { t.Setenv("PATH", in.Data) },
-			[]string{"qemu is not installed", "apt-get install"}},
+			[]string{"qemu is not installed", "apt-get install -y qemu-system"}},
 		{"full disk", fullDisk, []string{"no space left on the host's disk", "WAGGLE_DATA_DIR"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -80,7 +80,7 @@ func TestSettings(t *testing.T) {
 		"WAGGLE_ORPHAN_TIMEOUT":       {"-5m", "is -5m0s: give 1s to "},
 		"WAGGLE_LISTEN_ADDR":          {"0.0.0.0:0", "is not loopback"},
 		"WAGGLE_IMAGE_PYTHON":         {"UPPER CASE", "UPPER CASE"},
-		"WAGGLE_GUESTD_DIR":           {"/nonexistent", "`task build`"},
+		"WAGGLE_GUESTD_DIR":           {"/nonexistent", "`go tool -modfile=tools/go.mod task build`"},
 		"WAGGLE_RUN_DIR":              {"/tmp/" + strings.Repeat("long", 30), "bytes shorter"},
 		"WAGGLE_DATA_DIR":             {"/proc/waggle", "set WAGGLE_DATA_DIR to a directory of yours"},
 	} {
