@@ -35,16 +35,25 @@ func checkPlatform(goos, goarch string) finding {
 	return good(check, here)
 }
 
+// qemuRemedy mends a QEMU that is not there or does not fit. What a setting names is
+// not mended by a package.
+func qemuRemedy(binary string) string {
+	if binary != "" {
+		return "unset WAGGLE_QEMU   # or set it to another QEMU"
+	}
+	return remedy.Apt(qemuPackage())
+}
+
 // checkQEMU looks for QEMU and for its version. binary is WAGGLE_QEMU.
 func checkQEMU(ctx context.Context, binary string) finding {
 	const check = "qemu"
 	path, err := qemu.FindBinary(binary)
 	if err != nil {
-		return missing(check, err.Error(), remedy.Apt(qemuPackage()))
+		return missing(check, err.Error(), qemuRemedy(binary))
 	}
 	v, err := qemu.Version(ctx, path)
 	if err != nil {
-		return missing(check, err.Error(), remedy.Apt(qemuPackage()))
+		return missing(check, err.Error(), qemuRemedy(binary))
 	}
 	return good(check, path+" "+v)
 }
@@ -54,10 +63,10 @@ func checkFeatures(ctx context.Context, binary string) finding {
 	const check = "qemu features"
 	path, err := qemu.FindBinary(binary)
 	if err != nil {
-		return missing(check, "qemu is not there", remedy.Apt(qemuPackage()))
+		return missing(check, "qemu is not there", qemuRemedy(binary))
 	}
 	if err := qemu.CheckFeatures(ctx, path); err != nil {
-		return missing(check, err.Error(), remedy.Apt(qemuPackage())+"; or set WAGGLE_QEMU to another build")
+		return missing(check, err.Error(), qemuRemedy(binary)+"; or set WAGGLE_QEMU to another build")
 	}
 	return good(check, "seccomp sandbox, sealed shared memory, vhost-user-vsock and the virtio devices")
 }

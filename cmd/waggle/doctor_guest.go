@@ -11,6 +11,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/stacklok/waggle/host/qemu"
 )
 
 // checkKernel looks at a kernel image, or at a directory of images/kernel: its
@@ -27,6 +29,9 @@ func checkKernel(path, goarch string) finding {
 		return missing(check, "no guest kernel: "+err.Error(), remedy)
 	}
 	if !info.IsDir() {
+		if err := qemu.CheckKernel(dir, goarch); err != nil {
+			return missing(check, err.Error(), remedy)
+		}
 		return good(check, dir+", which must have its drivers built in")
 	}
 	var kernel struct {
@@ -48,6 +53,9 @@ func checkKernel(path, goarch string) finding {
 		if info, err := os.Stat(filepath.Join(dir, f)); err != nil || info.Size() == 0 {
 			return missing(check, fmt.Sprintf("%s lacks %s", dir, f), "rm -r "+dir+" && "+remedy)
 		}
+	}
+	if err := qemu.CheckKernel(filepath.Join(dir, files[0]), goarch); err != nil {
+		return missing(check, err.Error(), "rm -r "+dir+" && "+remedy)
 	}
 	return good(check, fmt.Sprintf("%s with %d modules, %s", kernel.Version, len(kernel.Modules), dir))
 }

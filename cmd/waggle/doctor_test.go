@@ -75,14 +75,14 @@ func TestCheckQEMU(t *testing.T) {
 		return path
 	}
 	for name, tc := range map[string]struct{ path, detail string }{
-		"none": {filepath.Join(t.TempDir(), "none"), "not installed"},
+		"none": {filepath.Join(t.TempDir(), "none"), "WAGGLE_QEMU (--qemu) names no program"},
 		"old":  {program("echo QEMU emulator version 6.2.0"), "6.2.0 is too old"},
 		"else": {program("echo hello"), "hello"},
 	} {
 		f := checkQEMU(t.Context(), tc.path)
 		require.Equal(t, statusMissing, f.Status, name)
 		require.Contains(t, f.Detail, tc.detail)
-		require.Contains(t, f.Remedy, "apt-get install -y qemu-system-")
+		require.Contains(t, f.Remedy, "unset WAGGLE_QEMU", "no package mends a setting")
 		require.Equal(t, statusMissing, checkFeatures(t.Context(), tc.path).Status, name)
 	}
 }
@@ -168,7 +168,10 @@ func TestCheckKernel(t *testing.T) {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, "kernel.json"), []byte(text), 0o600))
 		require.NoError(t, os.Mkdir(filepath.Join(dir, "modules"), 0o700))
 		for _, f := range files {
-			require.NoError(t, os.WriteFile(filepath.Join(dir, f), []byte("x"), 0o600))
+			text := make([]byte, 0x300)
+			copy(text[0x1fe:], "\x55\xaa")
+			copy(text[0x202:], "HdrS")
+			require.NoError(t, os.WriteFile(filepath.Join(dir, f), text, 0o600))
 		}
 		return dir
 	}
@@ -180,6 +183,7 @@ func TestCheckKernel(t *testing.T) {
 	}{
 		"whole":           {whole, "6.1.0-9-cloud-amd64 with 2 modules", false},
 		"an image":        {filepath.Join(whole, "vmlinux"), "built in", false},
+		"a text":          {filepath.Join(whole, "kernel.json"), "no kernel that can be booted", true},
 		"none":            {filepath.Join(whole, "none"), "no such file", true},
 		"not prepared":    {t.TempDir(), "kernel.json", true},
 		"foreign":         {kernel("arm64", all...), "is for arm64, this machine is amd64", true},

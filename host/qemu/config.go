@@ -31,8 +31,10 @@ const (
 // What New may find missing. The error names the remedy.
 var (
 	ErrNoBinary = errors.New("qemu is not installed")
-	ErrNoKernel = errors.New("no guest kernel")
-	ErrNoGuestd = errors.New("no guest agent")
+	// ErrBadBinary is a setting that names none.
+	ErrBadBinary = errors.New("WAGGLE_QEMU (--qemu) names no program")
+	ErrNoKernel  = errors.New("no guest kernel")
+	ErrNoGuestd  = errors.New("no guest agent")
 )
 
 // User is the identity that QEMU runs with.
@@ -115,10 +117,14 @@ func FindBinary(binary string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if binary == "" {
-		binary = a.binary
+	if binary != "" {
+		path, err := exec.LookPath(binary)
+		if err != nil {
+			return "", fmt.Errorf("%w: %w; set it to a QEMU, or unset it to take %s of PATH", ErrBadBinary, err, a.binary)
+		}
+		return filepath.Abs(path)
 	}
-	path, err := exec.LookPath(binary)
+	path, err := exec.LookPath(a.binary)
 	if err != nil {
 		return "", fmt.Errorf("%w: %w; %s", ErrNoBinary, err, remedy.RunApt(a.pkg))
 	}
@@ -138,6 +144,9 @@ func findKernel(path string) (image string, modules []string, err error) {
 		return "", nil, fmt.Errorf("open kernel: %w", err)
 	}
 	if !info.IsDir() {
+		if err := CheckKernel(path, runtime.GOARCH); err != nil {
+			return "", nil, fmt.Errorf("%w; %s", err, remedy.Kernel())
+		}
 		return path, nil, nil
 	}
 	// The link `current` may change while machines start: resolve it once.
@@ -148,6 +157,9 @@ func findKernel(path string) (image string, modules []string, err error) {
 	image = filepath.Join(dir, "vmlinux")
 	if _, err := os.Stat(image); err != nil {
 		return "", nil, fmt.Errorf("%w: %s has no vmlinux; %s", ErrNoKernel, path, remedy.Kernel())
+	}
+	if err := CheckKernel(image, runtime.GOARCH); err != nil {
+		return "", nil, fmt.Errorf("%w; %s", err, remedy.Kernel())
 	}
 	modules, err = filepath.Glob(filepath.Join(dir, "modules", "*.ko"))
 	if err != nil {

@@ -99,10 +99,11 @@ func TestNewErrors(t *testing.T) {
 		is     error
 		want   string
 	}{
-		{"no binary", func(c *qemu.Config) { c.Binary = "qemu-not-there" }, qemu.ErrNoBinary, "apt-get install -y qemu-system"},
+		{"no binary", func(c *qemu.Config) { c.Binary = "qemu-not-there" }, qemu.ErrBadBinary, "unset it to take qemu-system-"},
 		{"no kernel given", func(c *qemu.Config) { c.Kernel = "" }, qemu.ErrNoKernel, "WAGGLE_KERNEL"},
 		{"kernel missing", func(c *qemu.Config) { c.Kernel = "/none" }, qemu.ErrNoKernel, "task kernel"},
 		{"directory without kernel", func(c *qemu.Config) { c.Kernel = empty }, qemu.ErrNoKernel, "has no vmlinux"},
+		{"no kernel at all", func(c *qemu.Config) { c.Kernel = "/etc/hostname" }, qemu.ErrNotKernel, "task kernel"},
 		{"no guestd", func(c *qemu.Config) { c.Guestd = "/none" }, qemu.ErrNoGuestd, "WAGGLE_GUESTD_DIR"},
 		{"no cache", func(c *qemu.Config) { c.CacheDir = "" }, nil, "cache directory"},
 		{"unknown accelerator", func(c *qemu.Config) { c.Accel = "fast" }, nil, "auto, kvm or tcg"},

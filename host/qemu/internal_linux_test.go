@@ -31,6 +31,7 @@ func TestProbeKVM(t *testing.T) {
 		name, device, goarch, cpuinfo, want string
 	}{
 		{"missing", filepath.Join(dir, "none"), "amd64", withVMX, "modprobe"},
+		{"no virtualisation, no device", filepath.Join(dir, "none"), "amd64", without, "neither vmx nor svm"},
 		{"no virtualisation", file, "amd64", without, "neither vmx nor svm"},
 		{"not KVM", file, "amd64", withVMX, "is not KVM"},
 		{"flags do not matter on arm64", file, "arm64", without, "is not KVM"},
@@ -48,6 +49,24 @@ func TestProbeKVM(t *testing.T) {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, "closed"), nil, 0))
 		require.ErrorContains(t, probeKVM(filepath.Join(dir, "closed"), "amd64", []byte(withVMX)), "usermod -aG kvm")
 	})
+}
+
+// TestAccessOf: the remedy gives access, whoever owns the device.
+func TestAccessOf(t *testing.T) {
+	t.Parallel()
+	const device = "/dev/kvm"
+	require.Contains(t, accessOf(device, 0o660, 108, "kvm"), "`sudo usermod -aG kvm $USER`")
+	require.Contains(t, accessOf(device, 0o660, 36, "virt"), "`sudo usermod -aG virt $USER`")
+	for name, alone := range map[string]string{
+		"root's":           accessOf(device, 0o600, 0, "root"),
+		"group root's":     accessOf(device, 0o660, 0, "root"),
+		"open to no group": accessOf(device, 0o600, 108, "kvm"),
+	} {
+		require.Contains(t, alone, "sudo chgrp kvm /dev/kvm && sudo chmod 0660 /dev/kvm", name)
+		require.Contains(t, alone, "udev", name)
+		require.NotContains(t, alone, "-aG root", name)
+	}
+	require.Contains(t, accessRemedy("/none"), "who runs this machine")
 }
 
 func TestCause(t *testing.T) {

@@ -34,21 +34,22 @@ func ProbeKVM() error {
 }
 
 func probeKVM(device, goarch string, cpuinfo []byte) error {
+	// First: where this is missing no access to the device helps.
+	if goarch == "amd64" && !hasVirtualisation(cpuinfo) {
+		return fmt.Errorf("%s cannot be used: the CPU has no hardware virtualisation (neither vmx nor svm): "+
+			"enable it in the firmware, or nested virtualisation in the hypervisor above", device)
+	}
 	kvm, err := os.OpenFile(device, os.O_RDWR, 0)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("%s does not exist: load the module with `modprobe kvm_intel` or `modprobe kvm_amd`, "+
 			"or enable (nested) virtualisation of this machine", device)
 	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("no permission for %s: run `sudo usermod -aG kvm $USER` and log in again", device)
+		return fmt.Errorf("no permission for %s: %s", device, accessRemedy(device))
 	case err != nil:
 		return fmt.Errorf("%s is unusable: %w", device, err)
 	}
 	defer kvm.Close()
-	if goarch == "amd64" && !hasVirtualisation(cpuinfo) {
-		return fmt.Errorf("%s exists, but the CPU has no hardware virtualisation (neither vmx nor svm): "+
-			"enable it in the firmware, or nested virtualisation in the hypervisor above", device)
-	}
 	version, err := unix.IoctlRetInt(int(kvm.Fd()), kvmGetAPIVersion)
 	if err != nil {
 		return fmt.Errorf("%s is not KVM: %w", device, err)
