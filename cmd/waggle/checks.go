@@ -43,27 +43,37 @@ func unready(lock *admin.Lock, runDir, dataDir string, backend json.RawMessage) 
 	for _, err := range checkBackend(backend) {
 		why = append(why, err.Error())
 	}
-	if f := checkMkfs(); f.Status == statusMissing {
-		why = append(why, f.Check+": "+f.Detail+": run `"+f.Remedy+"`")
-	}
 	return why
 }
 
 // checkBackend looks for what machines are made of where a supervisor will: QEMU,
-// kernel, guestd and the certificates.
+// kernel, guestd, mkfs.ext4 and the certificates.
 func checkBackend(settings json.RawMessage) []error {
 	var s backendSettings
 	if err := json.Unmarshal(settings, &s); err != nil {
 		return []error{fmt.Errorf("read backend settings: %w", err)}
 	}
-	var missing []error
-	if _, err := qemu.New(s.config()); err != nil {
-		missing = append(missing, err)
+	_, err := qemu.New(s.config())
+	missing := each(err)
+	if f := checkMkfs(); f.Status == statusMissing {
+		missing = append(missing, fmt.Errorf("%s: %s: run `%s`", f.Check, f.Detail, f.Remedy))
 	}
 	if err := checkGuestCA(s.GuestCA); err != nil {
 		missing = append(missing, err)
 	}
 	return missing
+}
+
+// each takes apart what a backend has not found.
+func each(err error) []error {
+	var missing qemu.MissingError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &missing):
+		return missing
+	}
+	return []error{err}
 }
 
 // caRemedy mends certificates that a setting names.

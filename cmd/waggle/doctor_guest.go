@@ -21,6 +21,9 @@ func checkKernel(path, goarch string) finding {
 	const check = "kernel"
 	remedy := task("kernel") + ", with WAGGLE_KERNEL unset; or set WAGGLE_KERNEL to a kernel"
 	dir, err := filepath.EvalSymlinks(path)
+	if errors.Is(err, fs.ErrNotExist) { // which names the first directory that is not there
+		return missing(check, "no guest kernel at "+path, remedy)
+	}
 	if err != nil {
 		return missing(check, "no guest kernel: "+err.Error(), remedy)
 	}

@@ -184,7 +184,7 @@ func TestCheckKernel(t *testing.T) {
 		"whole":           {whole, "6.1.0-9-cloud-amd64 with 2 modules", false},
 		"an image":        {filepath.Join(whole, "vmlinux"), "built in", false},
 		"a text":          {filepath.Join(whole, "kernel.json"), "no kernel that can be booted", true},
-		"none":            {filepath.Join(whole, "none"), "no such file", true},
+		"none":            {filepath.Join(whole, "none", "current"), "no guest kernel at " + filepath.Join(whole, "none", "current"), true},
 		"not prepared":    {t.TempDir(), "kernel.json", true},
 		"foreign":         {kernel("arm64", all...), "is for arm64, this machine is amd64", true},
 		"without a image": {kernel("amd64", all[1:]...), "lacks vmlinux", true},

@@ -55,6 +55,10 @@ func (c *runCmd) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	// What is said of images below has nothing to do with what is missing here.
+	if err := l.Check(); err != nil {
+		return err
+	}
 	l.NoNetwork = c.Network == "none"
 	req := environment.Request{ID: environment.NewID(), OrphanTimeout: runOrphan}
 	if slices.Contains(environment.Runtimes(), c.Image) {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"syscall"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 
 	"github.com/stacklok/waggle/host/disk"
 	"github.com/stacklok/waggle/host/environment"
+	"github.com/stacklok/waggle/host/qemu"
 	"github.com/stacklok/waggle/host/supervisor"
 	"github.com/stacklok/waggle/proto"
 	"github.com/stacklok/waggle/version"
@@ -181,19 +183,28 @@ func (f *vmFlags) backend(data string) (json.RawMessage, error) {
 	if s.Kernel, err = filepath.Abs(kernel); err != nil {
 		return nil, fmt.Errorf("find the kernel: %w", err)
 	}
-	if s.Guestd, err = findGuestd(f.GuestdDir, runtime.GOARCH); err != nil {
-		return nil, err
-	}
 	if f.GuestCA != "" {
 		if s.GuestCA, err = filepath.Abs(f.GuestCA); err != nil {
 			return nil, fmt.Errorf("find the certificates: %w", err)
 		}
+	}
+	if s.Guestd, err = findGuestd(f.GuestdDir, runtime.GOARCH); err != nil {
+		return nil, errors.Join(append([]error{err}, s.others()...)...)
 	}
 	s.Info = guestdInfo{Version: version.String(), ProtocolMin: proto.GuestProtocolMin, ProtocolMax: proto.GuestProtocolMax}
 	if s.Info.Digest, err = fileDigest(s.Guestd); err != nil {
 		return nil, fmt.Errorf("read guestd: %w", err)
 	}
 	return json.Marshal(s)
+}
+
+// others are what is missing beside guestd, which is looked for first.
+func (s backendSettings) others() []error {
+	raw, err := json.Marshal(s)
+	if err != nil {
+		return nil // the one that is known says enough
+	}
+	return slices.DeleteFunc(checkBackend(raw), func(err error) bool { return errors.Is(err, qemu.ErrNoGuestd) })
 }
 
 func fileDigest(path string) (digest.Digest, error) {

@@ -37,6 +37,15 @@ var (
 	ErrNoGuestd  = errors.New("no guest agent")
 )
 
+// MissingError is all that New has not found, each with its remedy, so that it can be
+// mended in one go.
+type MissingError []error
+
+func (e MissingError) Error() string { return errors.Join(e...).Error() }
+
+// Unwrap is for errors.Is.
+func (e MissingError) Unwrap() []error { return e }
+
 // User is the identity that QEMU runs with.
 type User struct {
 	UID, GID uint32
@@ -76,7 +85,8 @@ type Backend struct {
 	log     *slog.Logger
 }
 
-// New checks that everything a machine needs is there, and starts nothing.
+// New checks that everything a machine needs is there, and starts nothing. Of
+// parts that are missing the error is a MissingError.
 func New(cfg Config) (*Backend, error) {
 	b := &Backend{cfg: cfg, log: cfg.Logger}
 	if b.log == nil {
@@ -86,14 +96,20 @@ func New(cfg Config) (*Backend, error) {
 	if b.arch, err = archFor(runtime.GOARCH); err != nil {
 		return nil, err
 	}
-	if b.binary, err = FindBinary(cfg.Binary); err != nil {
-		return nil, err
-	}
-	if b.kernel, b.modules, err = findKernel(cfg.Kernel); err != nil {
-		return nil, err
-	}
+	var noBinary, noKernel, noGuestd error
+	b.binary, noBinary = FindBinary(cfg.Binary)
+	b.kernel, b.modules, noKernel = findKernel(cfg.Kernel)
 	if info, err := os.Stat(cfg.Guestd); err != nil || !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%w at %q: %s", ErrNoGuestd, cfg.Guestd, remedy.Guestd("guestd-linux-"+runtime.GOARCH))
+		noGuestd = fmt.Errorf("%w at %q: %s", ErrNoGuestd, cfg.Guestd, remedy.Guestd("guestd-linux-"+runtime.GOARCH))
+	}
+	var missing MissingError
+	for _, err := range []error{noBinary, noKernel, noGuestd} {
+		if err != nil {
+			missing = append(missing, err)
+		}
+	}
+	if len(missing) > 0 {
+		return nil, missing
 	}
 	if cfg.CacheDir == "" {
 		return nil, errors.New("no cache directory for initial file systems given")
