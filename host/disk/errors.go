@@ -27,19 +27,33 @@ var (
 )
 
 // noSpace turns the kernel's word for a full disk (or quota) into ErrNoSpace
-// with the directory and the bytes that the work needs there. Any other error
-// is returned as it is.
+// with the directory and the bytes that the work needs there in all. Any other error
+// is returned as it is. What the work itself has taken must have been given back.
 func noSpace(err error, dir string, need int64) error {
 	if err == nil || errors.Is(err, ErrNoSpace) {
 		return err
 	}
-	if !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, syscall.EDQUOT) {
+	if !isFull(err) {
 		return err
 	}
-	return spaceError(dir, need)
+	return spaceError(dir, need, "")
 }
 
-func spaceError(dir string, need int64) error {
-	return fmt.Errorf("%w: %s needs at least %s (%d bytes) free; free some space there, or choose another with WAGGLE_DATA_DIR",
-		ErrNoSpace, dir, humanize.IBytes(uint64(need)), need)
+func isFull(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
+
+// spaceError says what is needed and what there is; parts says of what the need is
+// made, and may be empty.
+func spaceError(dir string, need int64, parts string) error {
+	const other = "choose another directory with WAGGLE_DATA_DIR"
+	text := humanize.IBytes(uint64(need)) + " needed" + parts
+	free, err := freeBytes(dir)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w: %s in %s; free some space there, or %s", ErrNoSpace, text, dir, other)
+	case free >= need: // a quota, or somebody else had it and gave it back
+		return fmt.Errorf("%w: %s in %s, where %s are free now: try again, or %s",
+			ErrNoSpace, text, dir, humanize.IBytes(uint64(free)), other)
+	}
+	return fmt.Errorf("%w: %s in %s, where %s are free: free %s more there, or %s",
+		ErrNoSpace, text, dir, humanize.IBytes(uint64(free)), humanize.IBytes(uint64(need-free)), other)
 }

@@ -43,14 +43,28 @@ func fullDisk(t *testing.T, dir string) {
 	require.NoError(t, err)
 	noise := make([]byte, 3<<20)
 	_, _ = rand.Read(noise)
-	for name, size := range map[string]int{"spooling": 2, "writing": 1} {
+	tar := func(halves int) []byte {
 		var files []file
-		for i := range size * 2 {
+		for i := range halves {
 			files = append(files, reg(itoa(int64(i)), string(noise[:len(noise)/2])))
 		}
-		_, err = c.Root(t.Context(), keyOf(name), layersOf(makeTar(t, files...)), nil)
+		return makeTar(t, files...)
+	}
+	// What is said is the same, whenever it shows: what is needed in all, and what
+	// others see to be free.
+	for name, tc := range map[string]struct {
+		layers []Layer
+		want   string
+	}{
+		"spooling":     {layersOf(tar(4)), "13 MiB needed to make the image's disk (6.0 MiB to unpack its layers, 7.0 MiB for the disk)"},
+		"second layer": {layersOf(tar(2), tar(3)), "13 MiB needed to make the image's disk (7.5 MiB to unpack its layers, 5.5 MiB for the disk)"},
+		"writing":      {layersOf(tar(2)), "7.0 MiB needed to make the image's disk (3.0 MiB to unpack its layers, 4.0 MiB for the disk)"},
+		"known before": {sized(layersOf(tar(2)), 3<<20), "5.9 MiB needed at the least"},
+	} {
+		_, err = c.Root(t.Context(), keyOf(name), tc.layers, nil)
 		require.ErrorIs(t, err, ErrNoSpace, name)
-		require.ErrorContains(t, err, dir)
+		require.ErrorContains(t, err, tc.want, name)
+		require.ErrorContains(t, err, " in "+dir+", where 4.0 MiB are free: free ", name)
 		requireNothingLeft(t, c)
 	}
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "ballast"), noise, 0o600))
@@ -59,4 +73,12 @@ func fullDisk(t *testing.T, dir string) {
 	require.ErrorIs(t, err, ErrNoSpace)
 	require.ErrorContains(t, err, dir)
 	require.NoFileExists(t, filepath.Join(dir, "scratch"))
+}
+
+// sized are layers whose size is known, and which nobody may open.
+func sized(layers []Layer, size int64) []Layer {
+	for i := range layers {
+		layers[i] = Layer{Size: size}
+	}
+	return layers
 }

@@ -15,7 +15,6 @@ import (
 
 	"github.com/Microsoft/hcsshim/ext4/tar2ext4"
 	"github.com/opencontainers/go-digest"
-	"golang.org/x/sys/unix"
 )
 
 // maxDisk is the size for which the ext4 writer reserves group descriptors
@@ -32,6 +31,8 @@ type Layer struct {
 	// once and closed; an error at the end (a digest that does not fit) fails
 	// the build. Open may be called again by a later build.
 	Open func(ctx context.Context) (io.ReadCloser, error)
+	// Size is that of the layer as it is stored, in bytes; 0 when it is not known.
+	Size int64
 }
 
 // Phase is a step of Root.
@@ -101,7 +102,27 @@ func touch(path string) (bool, error) {
 	return false, fmt.Errorf("look up disk: %w", err)
 }
 
-func (c *Cache) build(ctx context.Context, path string, layers []Layer, progress func(Progress)) (err error) {
+// build makes a disk if there is room for it. What it took is given back before it
+// says what was needed: that is what others see to be free.
+func (c *Cache) build(ctx context.Context, path string, layers []Layer, progress func(Progress)) error {
+	need := leastSpace(layers)
+	free, err := freeBytes(c.dir)
+	if err != nil {
+		return err
+	}
+	if free < need.total() {
+		return need.error(c.dir)
+	}
+	err = c.write(ctx, path, layers, progress, &need)
+	if isFull(err) {
+		return need.error(c.dir)
+	}
+	return err
+}
+
+// write spools the layers, merges them and writes the disk. need becomes what that
+// takes, when it is known.
+func (c *Cache) write(ctx context.Context, path string, layers []Layer, progress func(Progress), need *space) (err error) {
 	b := &budget{entries: c.limits.Entries, raw: c.limits.Bytes, files: c.limits.Bytes, limits: c.limits}
 	t := newTree()
 	var spools []*spool
@@ -114,9 +135,7 @@ func (c *Cache) build(ctx context.Context, path string, layers []Layer, progress
 		progress(Progress{Phase: PhaseRead, Done: int64(i), Total: int64(len(layers))})
 		s, err := readLayer(ctx, c.dir, i, layer, b)
 		if err != nil {
-			// What the rest of the layers takes is not known here; what was
-			// read is needed twice, as a spool and as a disk.
-			return fmt.Errorf("layer %d: %w", i+1, noSpace(err, c.dir, 2*(c.limits.Bytes-b.raw)))
+			return fmt.Errorf("layer %d: %w", i+1, err)
 		}
 		spools = append(spools, s)
 		if err := t.apply(s.entries); err != nil {
@@ -124,15 +143,19 @@ func (c *Cache) build(ctx context.Context, path string, layers []Layer, progress
 		}
 		s.entries = nil
 	}
-	total, need := t.usage()
+	total, size := t.usage()
+	*need = space{spool: c.limits.Bytes - b.raw, disk: size}
+	if b.full != nil {
+		return b.full
+	}
 	if free, err := freeBytes(c.dir); err != nil {
 		return err
-	} else if free < need {
-		return spaceError(c.dir, need)
+	} else if free < need.disk {
+		return errNoRoom
 	}
 	f, err := os.CreateTemp(c.dir, buildPrefix+filepath.Base(path)+"-")
 	if err != nil {
-		return fmt.Errorf("create disk: %w", noSpace(err, c.dir, need))
+		return fmt.Errorf("create disk: %w", err)
 	}
 	defer func() {
 		err = errors.Join(err, f.Close())
@@ -143,9 +166,9 @@ func (c *Cache) build(ctx context.Context, path string, layers []Layer, progress
 	report := func(done int64) { progress(Progress{Phase: PhaseWrite, Done: done, Total: total}) }
 	report(0)
 	if err := writeRoot(ctx, f, t, spools, report); err != nil {
-		return noSpace(err, c.dir, need)
+		return err
 	}
-	return noSpace(c.publish(f, path, 0o444), c.dir, need)
+	return c.publish(f, path, 0o444)
 }
 
 // writeRoot streams the tree through the ext4 writer into f. The two sides run
@@ -191,12 +214,4 @@ func (t *tree) usage() (content, disk int64) {
 		}
 	}
 	return content, content + int64(len(seen))*perInode + 1<<20
-}
-
-func freeBytes(dir string) (int64, error) {
-	var st unix.Statfs_t
-	if err := unix.Statfs(dir, &st); err != nil {
-		return 0, fmt.Errorf("ask for free space in %s: %w", dir, err)
-	}
-	return int64(min(st.Bavail*uint64(st.Bsize), 1<<62)), nil
 }

@@ -104,7 +104,7 @@ func (c *Cache) makeTemplate(ctx context.Context, path string, size int64) (err 
 	cmd.Env = append(os.Environ(), "MKE2FS_CONFIG=/dev/null", "LC_ALL=C", "E2FSPROGS_FAKE_TIME=1")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		if free, ferr := freeBytes(c.dir); ferr == nil && free < 1<<20 {
-			return spaceError(c.dir, 16<<20)
+			return spaceError(c.dir, 16<<20, "")
 		}
 		return fmt.Errorf("%s: %w: %s", mkfs, err, strings.TrimSpace(string(out)))
 	}

@@ -33,6 +33,9 @@ type budget struct {
 	entries    int
 	raw, files int64
 	limits     Limits
+	// full is the host's word for a disk without room for the layers. They are then
+	// read to their end all the same, and not kept: so it is known what they need.
+	full error
 }
 
 func (b *budget) takeEntry() error {
@@ -76,11 +79,24 @@ func (t *tee) Read(p []byte) (int, error) {
 		t.failed = fmt.Errorf("%w: layers of more than %d bytes", ErrTooLarge, t.budget.limits.Bytes)
 		return 0, t.failed
 	}
-	if _, werr := t.dst.Write(p[:n]); werr != nil {
-		t.failed = fmt.Errorf("spool layer: %w", werr)
-		return 0, t.failed
+	if t.budget.full == nil {
+		if werr := t.note(t.dst.Write(p[:n])); werr != nil {
+			return 0, werr
+		}
 	}
 	return n, err
+}
+
+// note notes an error of writing. A full disk is none yet.
+func (t *tee) note(_ int, err error) error {
+	switch {
+	case err == nil:
+	case isFull(err):
+		t.budget.full = fmt.Errorf("spool layer: %w", err)
+	default:
+		t.failed = fmt.Errorf("spool layer: %w", err)
+	}
+	return t.failed
 }
 
 // readLayer spools one layer below dir and indexes it.
@@ -110,8 +126,10 @@ func readLayer(ctx context.Context, dir string, number int, layer Layer, b *budg
 		}
 		return nil, err
 	}
-	if err := t.dst.Flush(); err != nil {
-		return nil, fmt.Errorf("spool layer: %w", err)
+	if b.full == nil {
+		if err := t.note(0, t.dst.Flush()); err != nil {
+			return nil, err
+		}
 	}
 	s.size = t.pos
 	return s, nil

@@ -150,7 +150,7 @@ func (l *Launcher) image(ctx context.Context, req Request, progress func(string)
 func (l *Launcher) rootDisk(ctx context.Context, img *image.Image, progress func(string)) (string, error) {
 	layers := make([]disk.Layer, len(img.Layers))
 	for i, layer := range img.Layers {
-		layers[i] = disk.Layer{Open: layer.Open}
+		layers[i] = disk.Layer{Open: layer.Open, Size: layer.Size}
 	}
 	var last disk.Phase
 	return l.Disks.Root(ctx, img.Digest, layers, func(p disk.Progress) {
