@@ -26,11 +26,13 @@ type rmCmd struct {
 
 // Run goes on after an environment that cannot be removed, and says which ones.
 func (c *rmCmd) Run(ctx context.Context) error {
-	targets, err := c.targets()
-	if err != nil {
-		return err
+	switch {
+	case c.All && len(c.ID) > 0:
+		return errors.New("give the environments to remove or --all, not both")
+	case !c.All && len(c.ID) == 0:
+		return errors.New("name the environments to remove (`waggle ps` lists them), or give --all")
 	}
-	var errs []error
+	targets, errs := c.targets()
 	for _, l := range targets {
 		if err := remove(ctx, l); err != nil {
 			errs = append(errs, err)
@@ -62,26 +64,31 @@ func (c *rmCmd) sweep(ctx context.Context) error {
 	return err
 }
 
-func (c *rmCmd) targets() ([]supervisor.Listed, error) {
-	if c.All != (len(c.ID) == 0) {
-		return nil, errors.New("name the environments to remove, or give --all")
-	}
+// targets are all environments, or those named, of which some may not be there.
+func (c *rmCmd) targets() (targets []supervisor.Listed, errs []error) {
 	if c.All {
 		dir, err := c.runDir()
-		if err != nil {
-			return nil, err
+		if err == nil {
+			targets, err = supervisor.List(dir)
 		}
-		return supervisor.List(dir)
+		if err != nil {
+			return nil, []error{err}
+		}
+		return targets, nil
 	}
-	var targets []supervisor.Listed
+	named := map[string]bool{}
 	for _, id := range c.ID {
 		l, err := c.find(id)
 		if err != nil {
-			return nil, err
+			errs = append(errs, err)
+			continue
 		}
-		targets = append(targets, l)
+		if !named[l.ID] {
+			named[l.ID] = true
+			targets = append(targets, l)
+		}
 	}
-	return targets, nil
+	return targets, errs
 }
 
 func remove(ctx context.Context, l supervisor.Listed) error {
