@@ -99,7 +99,7 @@ func (c *doctorCmd) examine(ctx context.Context) []finding {
 		checkKernel(kernel, runtime.GOARCH),
 		checkGuestd(c.GuestdDir, runtime.GOARCH),
 		checkCertificates(c.GuestCA),
-		c.checkImages(data),
+		c.checkImages(),
 		checkImageTools(os.Geteuid()),
 	}
 }

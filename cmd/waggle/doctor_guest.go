@@ -93,16 +93,15 @@ func checkGuestd(dir, goarch string) finding {
 }
 
 // checkImages lists the local store. An empty one is no fault.
-func (c *doctorCmd) checkImages(data string) finding {
+func (c *doctorCmd) checkImages() finding {
 	const check = "images"
 	none := note(check, "none on this machine: they are pulled when they are needed", task("images"))
-	// Opening the store would make it.
-	if _, err := os.Stat(filepath.Join(data, "images")); errors.Is(err, fs.ErrNotExist) {
-		return none
-	}
-	store, err := c.openStore()
+	store, err := c.readStore()
 	if err != nil {
 		return missing(check, err.Error(), task("images"))
+	}
+	if store == nil {
+		return none
 	}
 	images, err := store.List()
 	if err != nil {

@@ -17,7 +17,20 @@ type imageCmd struct {
 	Rm     imageRmCmd     `cmd:"" help:"Remove an image from the local store."`
 }
 
-// openStore opens the image store of the data directory.
+// readStore opens the image store of the data directory to look at it: nil when there
+// is none.
+func (f dataFlags) readStore() (*image.Store, error) {
+	dir, err := f.dataDir()
+	if err != nil {
+		return nil, err
+	}
+	if !isDir(filepath.Join(dir, "images")) {
+		return nil, nil
+	}
+	return f.openStore()
+}
+
+// openStore opens the image store of the data directory, and makes it.
 func (f dataFlags) openStore() (*image.Store, error) {
 	dir, err := f.dataDir()
 	if err != nil {

@@ -30,13 +30,15 @@ func (imageLsCmd) Help() string {
 
 // Run prints one line for each image.
 func (c *imageLsCmd) Run() error {
-	store, err := c.openStore()
+	store, err := c.readStore()
 	if err != nil {
 		return err
 	}
-	images, err := store.List()
-	if err != nil {
-		return fmt.Errorf("list images: %w", err)
+	var images []*image.Image
+	if store != nil {
+		if images, err = store.List(); err != nil {
+			return fmt.Errorf("list images: %w", err)
+		}
 	}
 	if c.JSON {
 		if images == nil {

@@ -5,6 +5,8 @@ package main
 import (
 	"context"
 	"fmt"
+
+	"github.com/stacklok/waggle/host/image"
 )
 
 // imageRmCmd removes names from the store.
@@ -22,9 +24,12 @@ func (imageRmCmd) Help() string {
 
 // Run removes them in order and stops at the first that fails.
 func (c *imageRmCmd) Run(ctx context.Context) error {
-	store, err := c.openStore()
+	store, err := c.readStore()
 	if err != nil {
 		return err
+	}
+	if store == nil {
+		return fmt.Errorf("remove image: %w: there is no store yet", image.ErrNotFound)
 	}
 	for _, ref := range c.Refs {
 		if err := store.Remove(ctx, ref); err != nil {

@@ -94,7 +94,7 @@ func TestDefaultRunDir(t *testing.T) {
 func TestRunDir(t *testing.T) {
 	t.Parallel()
 	base := t.TempDir()
-	dir, err := runDirFlags{RunDir: filepath.Join(base, "a", "b")}.runDir()
+	dir, err := runDirFlags{RunDir: filepath.Join(base, "a", "b")}.ownRunDir()
 	require.NoError(t, err)
 	info, err := os.Stat(dir)
 	require.NoError(t, err)
@@ -102,14 +102,14 @@ func TestRunDir(t *testing.T) {
 
 	open := filepath.Join(base, "open")
 	require.NoError(t, os.Mkdir(open, 0o755))
-	_, err = runDirFlags{RunDir: open}.runDir()
+	_, err = runDirFlags{RunDir: open}.ownRunDir()
 	require.ErrorContains(t, err, "chmod 700")
 	link := filepath.Join(base, "link")
 	require.NoError(t, os.Symlink(dir, link))
-	_, err = runDirFlags{RunDir: link}.runDir()
+	_, err = runDirFlags{RunDir: link}.ownRunDir()
 	require.ErrorContains(t, err, "not a directory")
 	require.NoError(t, os.WriteFile(filepath.Join(base, "file"), nil, 0o600))
-	_, err = runDirFlags{RunDir: filepath.Join(base, "file")}.runDir()
+	_, err = runDirFlags{RunDir: filepath.Join(base, "file")}.ownRunDir()
 	require.ErrorContains(t, err, "WAGGLE_RUN_DIR")
 }
 

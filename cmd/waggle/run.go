@@ -51,12 +51,16 @@ func (runCmd) Help() string {
 // there is one, and ends the machine before.
 func (c *runCmd) Run(ctx context.Context) (err error) {
 	holder := fmt.Sprintf("run %d", os.Getpid())
-	l, err := c.launcher(holder)
+	backend, err := c.backend()
 	if err != nil {
 		return err
 	}
-	// What is said of images below has nothing to do with what is missing here.
-	if err := l.Check(); err != nil {
+	// What is missing has nothing to do with what is said of images below.
+	if err := errors.Join(checkBackend(backend)...); err != nil {
+		return err
+	}
+	l, err := c.launcher(holder, backend)
+	if err != nil {
 		return err
 	}
 	l.NoNetwork = c.Network == "none"

@@ -55,21 +55,22 @@ func (c *serveCmd) Run(ctx context.Context) error {
 // run makes this process the run directory's server and serves. The lock comes
 // before everything else: a second server must not touch what the first one has.
 func (c *serveCmd) run(ctx context.Context, out io.Writer, log *slog.Logger) (err error) {
-	runDir, err := c.runDir()
+	backend, err := c.backend()
 	if err != nil {
 		return err
 	}
-	lock, err := admin.Acquire(ctx, runDir)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, lock.Close()) }()
 	dataDir, err := c.dataDir()
 	if err != nil {
 		return err
 	}
+	lock, ln, err := c.claim(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, lock.Close()) }()
+	defer func() { _ = ln.Close() }() // as Serve does, if it comes to that
 	holder := fmt.Sprintf("serve %d", os.Getpid())
-	launcher, err := c.launcher(holder)
+	launcher, err := c.launcher(holder, backend)
 	if err != nil {
 		return err
 	}
@@ -83,25 +84,49 @@ func (c *serveCmd) run(ctx context.Context, out io.Writer, log *slog.Logger) (er
 		return err
 	}
 	defer manager.Close()
-	s := newServing(c, manager, lock, launcher.Backend, runDir, dataDir)
+	s := newServing(c, manager, lock, backend, launcher.RunDir, dataDir)
 	api, err := lock.Serve(s.status, log)
 	if err != nil {
 		return err
 	}
 	defer api.Close(adminFarewell)
-	return c.serve(ctx, s, out, log)
+	return c.serve(ctx, s, ln, out, log)
+}
+
+// claim takes the run directory and the address. Where there is no run directory, no
+// server has it, and none is made for the sake of an address that is taken.
+func (c *serveCmd) claim(ctx context.Context) (lock *admin.Lock, ln net.Listener, err error) {
+	dir, err := c.runDir()
+	if err != nil {
+		return nil, nil, err
+	}
+	if !isDir(dir) {
+		if ln, err = edge.Listen(ctx, c.ListenAddr); err != nil {
+			return nil, nil, err
+		}
+		if dir, err = c.ownRunDir(); err != nil {
+			return nil, nil, closing(err, ln)
+		}
+	}
+	if lock, err = admin.Acquire(ctx, dir); err != nil {
+		if ln != nil {
+			_ = ln.Close()
+		}
+		return nil, nil, err
+	}
+	if ln == nil {
+		if ln, err = edge.Listen(ctx, c.ListenAddr); err != nil {
+			return nil, nil, errors.Join(err, lock.Close())
+		}
+	}
+	return lock, ln, nil
 }
 
 // serve takes over what an earlier server left, and then takes calls until ctx
 // ends.
-func (c *serveCmd) serve(ctx context.Context, s *serving, out io.Writer, log *slog.Logger) error {
+func (c *serveCmd) serve(ctx context.Context, s *serving, ln net.Listener, out io.Writer, log *slog.Logger) error {
 	front, err := newEdge(s, c.MaxExecTimeout, log)
 	if err != nil {
-		return err
-	}
-	ln, err := edge.Listen(ctx, c.ListenAddr)
-	if err != nil {
-		front.Close()
 		return err
 	}
 	removed, err := sweep(ctx, s.runDir, s.dataDir, keepDead)
@@ -113,7 +138,7 @@ func (c *serveCmd) serve(ctx context.Context, s *serving, out io.Writer, log *sl
 	}
 	if err := adopt(ctx, out, s.runDir, s.manager, log); err != nil {
 		front.Close()
-		return closing(err, ln)
+		return err
 	}
 	url := fmt.Sprintf("http://%s/mcp", ln.Addr())
 	log.Info("serving", "version", version.String(), "url", url, "pid", os.Getpid(), "run_dir", s.runDir, "data_dir", s.dataDir)

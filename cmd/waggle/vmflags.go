@@ -29,14 +29,26 @@ type runDirFlags struct {
 	RunDir string `help:"Directory of running environments. Default: /run/waggle for root, else XDG_RUNTIME_DIR/waggle or /tmp/waggle-UID." env:"WAGGLE_RUN_DIR" placeholder:"DIR"`
 }
 
-// runDir returns the run directory, made and private: whoever can write there
-// can act for its owner.
+// runDir returns the run directory, which need not exist and is private if it does:
+// whoever can write there can act for its owner.
 func (f runDirFlags) runDir() (string, error) {
 	dir, err := filepath.Abs(f.runDirPath())
 	if err != nil {
 		return "", fmt.Errorf("find the run directory: %w; set WAGGLE_RUN_DIR", err)
 	}
 	if err := supervisor.CheckRunDir(dir, environment.NewID()); err != nil {
+		return "", err
+	}
+	if err := checkPrivate(dir); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return "", err
+	}
+	return dir, nil
+}
+
+// ownRunDir returns the run directory, made and private.
+func (f runDirFlags) ownRunDir() (string, error) {
+	dir, err := f.runDir()
+	if err != nil {
 		return "", err
 	}
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
@@ -110,8 +122,9 @@ type vmFlags struct {
 	ImageShell  string `help:"Image of the shell runtime." env:"WAGGLE_IMAGE_SHELL" placeholder:"REF"`
 }
 
-// launcher wires what makes machines. holder owns them while they start.
-func (f *vmFlags) launcher(holder string) (*environment.Launcher, error) {
+// launcher wires what makes machines. holder owns them while they start; backend is
+// what the method of that name gives.
+func (f *vmFlags) launcher(holder string, backend json.RawMessage) (*environment.Launcher, error) {
 	data, err := f.ownDataDir()
 	if err != nil {
 		return nil, err
@@ -124,17 +137,13 @@ func (f *vmFlags) launcher(holder string) (*environment.Launcher, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the disk cache: %w", err)
 	}
-	run, err := f.runDir()
+	run, err := f.ownRunDir()
 	if err != nil {
 		return nil, err
 	}
 	exe, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("find the waggle binary: %w", err)
-	}
-	backend, err := f.backend(data)
-	if err != nil {
-		return nil, err
 	}
 	l := &environment.Launcher{
 		Store: store, Disks: disks, Exe: exe, RunDir: run, ScratchDir: scratchDir(data),
@@ -173,13 +182,17 @@ type guestdInfo struct {
 	Digest      digest.Digest `json:"digest"`
 }
 
-func (f *vmFlags) backend(data string) (json.RawMessage, error) {
+// backend describes the parts of a machine. It makes nothing.
+func (f *vmFlags) backend() (json.RawMessage, error) {
+	data, err := f.dataDir()
+	if err != nil {
+		return nil, err
+	}
 	s := backendSettings{DataDir: data, QEMU: f.QEMU, Accel: f.Accel}
 	kernel := f.Kernel
 	if kernel == "" {
 		kernel = filepath.Join(data, "kernel", "current")
 	}
-	var err error
 	if s.Kernel, err = filepath.Abs(kernel); err != nil {
 		return nil, fmt.Errorf("find the kernel: %w", err)
 	}
