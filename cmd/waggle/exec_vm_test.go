@@ -122,6 +122,15 @@ func TestVMExecStreams(t *testing.T) {
 		require.Zero(t, code, errOut)
 		require.Empty(t, out, "without -i the input is empty")
 	})
+	t.Run("a file that is not there", func(t *testing.T) {
+		file := row.ID + ":/nope"
+		for _, args := range [][]string{{"cat", file}, {"ls", file}, {"cp", file, t.TempDir()}, {"cp", file, "-"}} {
+			_, errOut, code := c.do("", args...)
+			require.Equal(t, exitFailure, code, args)
+			require.Contains(t, errOut, "/nope: ", args)
+			require.NotContains(t, errOut, "not_found", args)
+		}
+	})
 }
 
 // TestVMExecSignals: the command decides what Ctrl-C means; one that does not

@@ -8,6 +8,9 @@ import (
 	"strings"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/stacklok/waggle/host/guest"
+	"github.com/stacklok/waggle/host/supervisor"
 )
 
 // cli is the command line: one struct for each command, one file for each
@@ -54,7 +57,11 @@ func main() {
 	name, _, _ := strings.Cut(parsed.Command(), " ")
 	code, show := exitCode(ctx, name, err)
 	if show {
-		parsed.Errorf("%s", err)
+		parsed.Errorf("%s", complaint(err))
 	}
 	os.Exit(code)
 }
+
+// complaint is an error for people: the guest wrote part of it, so it is made safe for
+// a terminal too.
+func complaint(err error) string { return supervisor.Printable(guest.Text(err)) }

@@ -82,7 +82,7 @@ func row(ctx context.Context, l supervisor.Listed) psRow {
 		r.VMMPid = l.Record.VMM.PID
 	}
 	if err := ask(ctx, l, &r); err != nil {
-		r.Why = err.Error()
+		r.Why = complaint(err)
 	}
 	return r
 }

@@ -11,6 +11,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/stacklok/waggle/host/guest"
 	"github.com/stacklok/waggle/host/supervisor"
 )
 
@@ -65,7 +66,7 @@ func (m *Manager) Create(ctx context.Context, o CreateOptions, progress func(pha
 		if bootCtx.Err() != nil {
 			err = context.Cause(bootCtx)
 		}
-		m.bury(e, "it was never ready: "+err.Error())
+		m.bury(e, "it was never ready: "+guest.Text(err))
 		return Info{}, fmt.Errorf("%w: %w", ErrCreate, err)
 	}
 	m.log.Info("environment is ready", "env", e.id, "runtime", req.Runtime, "took", time.Since(began).Round(time.Millisecond))

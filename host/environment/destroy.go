@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/stacklok/waggle/host/guest"
 	"github.com/stacklok/waggle/host/supervisor"
 )
 
@@ -49,7 +50,7 @@ func (m *Manager) Destroy(ctx context.Context, id string) error {
 		if e.info.State == StateGone { // the watcher saw the end first
 			return nil
 		}
-		if serr := e.setLocked(StateFailed, "it could not be stopped: "+err.Error()); serr != nil {
+		if serr := e.setLocked(StateFailed, "it could not be stopped: "+guest.Text(err)); serr != nil {
 			return serr
 		}
 		return fmt.Errorf("%w: %s: %w", ErrDestroy, id, err)

@@ -10,6 +10,8 @@ import (
 	"unicode"
 
 	"connectrpc.com/connect"
+
+	"github.com/stacklok/waggle/host/guest"
 )
 
 // What a caller can act on. Every error of this package that is not a fault of
@@ -72,7 +74,7 @@ func guestError(ctx context.Context, op string, err error) error {
 	}
 	var ce *connect.Error
 	if !errors.As(err, &ce) || !connect.IsWireError(err) {
-		return fmt.Errorf("%w: %s: %w", ErrLost, op, err)
+		return fmt.Errorf("%w: %s: %w", ErrLost, op, guest.InWords(err))
 	}
 	kind := ErrLost
 	switch ce.Code() {

@@ -164,9 +164,9 @@ func spawnError(rt runtime, f *guestv1.SpawnFailure) error {
 func execError(ctx context.Context, err error) error {
 	switch connect.CodeOf(err) {
 	case connect.CodeResourceExhausted:
-		return fmt.Errorf("%w: %s", ErrSpawn, plain(err.Error(), maxGuestText))
+		return fmt.Errorf("%w: %s", ErrSpawn, plain(guest.Text(err), maxGuestText))
 	case connect.CodeFailedPrecondition, connect.CodeNotFound, connect.CodeAlreadyExists:
-		return fmt.Errorf("%w: run the code: %s", ErrLost, plain(err.Error(), maxGuestText))
+		return fmt.Errorf("%w: run the code: %s", ErrLost, plain(guest.Text(err), maxGuestText))
 	default:
 		return guestError(ctx, "run the code", err)
 	}
