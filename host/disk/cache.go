@@ -135,7 +135,7 @@ func (c *Cache) Remove(ctx context.Context, key digest.Digest) error {
 	if err != nil {
 		return err
 	}
-	unlock, err := c.lock(ctx, filepath.Base(path))
+	unlock, err := c.lock(ctx, filepath.Base(path), nil)
 	if err != nil {
 		return err
 	}
@@ -155,15 +155,23 @@ func (c *Cache) rootPath(key digest.Digest) (string, error) {
 	return filepath.Join(c.dir, fmt.Sprintf("%s-%s-v%d%s", key.Algorithm(), key.Encoded(), formatVersion, rootSuffix)), nil
 }
 
-// lock takes the lock called name and returns what releases it. Lock files are
-// never deleted: a waiter could otherwise hold a lock that nobody else sees.
-func (c *Cache) lock(ctx context.Context, name string) (func(), error) {
+// lock takes the lock called name and returns what releases it. waits, which may be
+// nil, is called when another holds it. Lock files are never deleted: a waiter could
+// otherwise hold a lock that nobody else sees.
+func (c *Cache) lock(ctx context.Context, name string, waits func()) (func(), error) {
 	// A server runs for months, and people delete what looks like a cache.
 	if err := c.makeDirs(); err != nil {
 		return nil, fmt.Errorf("lock disk %s: %w", name, err)
 	}
 	l := flock.New(filepath.Join(c.dir, lockDir, name))
-	if _, err := l.TryLockContext(ctx, lockRetry); err != nil {
+	taken, err := l.TryLock()
+	if err == nil && !taken {
+		if waits != nil {
+			waits()
+		}
+		_, err = l.TryLockContext(ctx, lockRetry)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("lock disk %s: %w", name, err)
 	}
 	return func() { _ = l.Close() }, nil

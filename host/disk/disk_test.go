@@ -103,6 +103,31 @@ func TestRootAfterACrash(t *testing.T) {
 	require.Len(t, infos, 1, "what is unfinished is no disk")
 }
 
+// TestRootWaits: it is said that another builds the same disk when one does.
+func TestRootWaits(t *testing.T) {
+	t.Parallel()
+	c := openCache(t, Limits{})
+	layers := layersOf(makeTar(t, reg("a", "1")))
+	path, err := c.rootPath(keyOf("busy"))
+	require.NoError(t, err)
+	var phases []Phase
+	note := func(p Progress) { phases = append(phases, p.Phase) }
+	_, err = c.Root(t.Context(), keyOf("free"), layers, note)
+	require.NoError(t, err)
+	require.Equal(t, PhaseRead, phases[0])
+
+	unlock, err := c.lock(t.Context(), filepath.Base(path), nil)
+	require.NoError(t, err)
+	phases = nil
+	_, err = c.Root(t.Context(), keyOf("busy"), layers, func(p Progress) {
+		if note(p); p.Phase == PhaseWait {
+			unlock()
+		}
+	})
+	require.NoError(t, err)
+	require.Equal(t, PhaseWait, phases[0])
+}
+
 func TestListAndRemove(t *testing.T) {
 	t.Parallel()
 	c := openCache(t, Limits{})

@@ -67,8 +67,7 @@ func (c *Cache) Root(ctx context.Context, key digest.Digest, layers []Layer, pro
 	if hit, err := touch(path); err != nil || hit {
 		return path, err
 	}
-	progress(Progress{Phase: PhaseWait})
-	unlock, err := c.lock(ctx, filepath.Base(path))
+	unlock, err := c.lock(ctx, filepath.Base(path), func() { progress(Progress{Phase: PhaseWait}) })
 	if err != nil {
 		return "", err
 	}

@@ -66,7 +66,7 @@ func (c *Cache) scratchTemplate(ctx context.Context, sizeMiB int) (string, error
 	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
 		return path, err
 	}
-	unlock, err := c.lock(ctx, filepath.Base(path))
+	unlock, err := c.lock(ctx, filepath.Base(path), nil)
 	if err != nil {
 		return "", err
 	}

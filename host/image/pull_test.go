@@ -53,6 +53,7 @@ func TestPullFromRegistry(t *testing.T) {
 	}, img.Config)
 	require.Equal(t, "one", readLayers(t, img)["f0"])
 	require.EqualValues(t, 3, gets.Load())
+	require.Equal(t, PhaseResolve, seen[0].Phase, "nobody else pulls it")
 	last := seen[len(seen)-1]
 	require.Equal(t, PhasePull, last.Phase)
 	require.Equal(t, last.Total, last.Done)

@@ -20,7 +20,7 @@ type Phase string
 
 // The phases of Resolve in their order.
 const (
-	PhaseWait    Phase = "wait"    // another process may be fetching the same image
+	PhaseWait    Phase = "wait"    // another process is fetching the same image
 	PhaseResolve Phase = "resolve" // asking the source what the name means
 	PhasePull    Phase = "pull"    // Blob, Done and Total are set
 )
@@ -133,8 +133,8 @@ type fetchFrom struct {
 
 // fetch pulls one reference, alone in this name.
 func (s *Store) fetch(ctx context.Context, from fetchFrom, o ResolveOptions) (*Image, error) {
-	o.Progress(Progress{Phase: PhaseWait})
-	unlock, err := s.lock(ctx, "pull-"+digest.FromString(from.name).Encoded(), false)
+	waits := func() { o.Progress(Progress{Phase: PhaseWait}) }
+	unlock, err := s.lock(ctx, "pull-"+digest.FromString(from.name).Encoded(), false, waits)
 	if err != nil {
 		return nil, err
 	}

@@ -55,15 +55,22 @@ func Open(dir string) (*Store, error) {
 }
 
 // lock takes the lock called name, shared or alone, and returns what releases
-// it. Lock files are never deleted: a waiter could otherwise hold a lock that
-// nobody else sees.
-func (s *Store) lock(ctx context.Context, name string, shared bool) (func(), error) {
+// it. waits, which may be nil, is called when another holds it. Lock files are never
+// deleted: a waiter could otherwise hold a lock that nobody else sees.
+func (s *Store) lock(ctx context.Context, name string, shared bool, waits func()) (func(), error) {
 	l := flock.New(filepath.Join(s.root, lockDir, name))
-	take := l.TryLockContext
+	try, take := l.TryLock, l.TryLockContext
 	if shared {
-		take = l.TryRLockContext
+		try, take = l.TryRLock, l.TryRLockContext
 	}
-	if _, err := take(ctx, lockRetry); err != nil {
+	taken, err := try()
+	if err == nil && !taken {
+		if waits != nil {
+			waits()
+		}
+		_, err = take(ctx, lockRetry)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("lock image store: %w", err)
 	}
 	return func() { _ = l.Close() }, nil
@@ -72,7 +79,7 @@ func (s *Store) lock(ctx context.Context, name string, shared bool) (func(), err
 // lease keeps collections away until it is released: blobs that are in the
 // store now stay although no entry of the index holds them yet.
 func (s *Store) lease(ctx context.Context) (func(), error) {
-	return s.lock(ctx, "gc", true)
+	return s.lock(ctx, "gc", true, nil)
 }
 
 // readIndex needs no lock: the file changes as a whole.
@@ -93,7 +100,7 @@ func (s *Store) readIndex() (*imgspec.Index, error) {
 }
 
 func (s *Store) changeIndex(ctx context.Context, change func(*imgspec.Index) error) error {
-	unlock, err := s.lock(ctx, "index", false)
+	unlock, err := s.lock(ctx, "index", false, nil)
 	if err != nil {
 		return err
 	}
