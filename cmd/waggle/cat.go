@@ -20,7 +20,9 @@ type catCmd struct {
 
 // Help is the long text of --help.
 func (*catCmd) Help() string {
-	return `  waggle cat env-k3vq7d2m:/etc/os-release
+	return `Several files are printed one after the other, up to the first that cannot be read.
+
+  waggle cat env-k3vq7d2m:/etc/os-release
   waggle cat --offset 1000 --limit 200 env-k3vq7d2m:data.csv`
 }
 

@@ -34,7 +34,10 @@ type lsCmd struct {
 
 // Help is the long text of --help.
 func (*lsCmd) Help() string {
-	return `  waggle ls env-k3vq7d2m                   # the home directory
+	return `A directory is listed in the order of names, hidden files included; a file is shown
+by itself.
+
+  waggle ls env-k3vq7d2m                   # the home directory
   waggle ls -l env-k3vq7d2m:/tmp`
 }
 
