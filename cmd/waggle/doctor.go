@@ -93,7 +93,7 @@ func (c *doctorCmd) examine(ctx context.Context) []finding {
 		checkAccel(c.Accel),
 		checkIdentity(),
 		checkMkfs(),
-		checkMemory("/proc/meminfo", c.MemoryMB),
+		checkMemory(meminfo, c.MemoryMB),
 		checkDataDir(data),
 		checkRunDir(run),
 		checkKernel(kernel, runtime.GOARCH),

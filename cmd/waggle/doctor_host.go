@@ -35,7 +35,7 @@ const (
 // checkMemory compares what the host can give with what an environment is given.
 func checkMemory(meminfo string, memoryMiB uint32) finding {
 	const check = "memory"
-	free, err := availableMiB(meminfo)
+	free, err := memInfoMiB(meminfo, "MemAvailable:")
 	if err != nil {
 		return note(check, "unknown: "+err.Error(), "")
 	}
@@ -47,20 +47,23 @@ func checkMemory(meminfo string, memoryMiB uint32) finding {
 		free, max(1, free/uint64(memoryMiB+vmmOverheadMiB)), memoryMiB))
 }
 
-// availableMiB reads MemAvailable of /proc/meminfo.
-func availableMiB(meminfo string) (uint64, error) {
-	text, err := os.ReadFile(meminfo)
+// meminfo is what the kernel says of the host's memory.
+const meminfo = "/proc/meminfo"
+
+// memInfoMiB reads one value of a file such as /proc/meminfo.
+func memInfoMiB(path, name string) (uint64, error) {
+	text, err := os.ReadFile(path)
 	if err != nil {
 		return 0, err
 	}
 	for in := bufio.NewScanner(bytes.NewReader(text)); in.Scan(); {
 		f := strings.Fields(in.Text())
-		if len(f) == 3 && f[0] == "MemAvailable:" {
+		if len(f) == 3 && f[0] == name {
 			kib, err := strconv.ParseUint(f[1], 10, 64)
 			return kib >> 10, err
 		}
 	}
-	return 0, fmt.Errorf("%s has no MemAvailable", meminfo)
+	return 0, fmt.Errorf("%s has no %s", path, strings.TrimSuffix(name, ":"))
 }
 
 // checkDataDir looks whether images and disks have a place.

@@ -110,6 +110,7 @@ func TestServeRefuses(t *testing.T) {
 		{"--orphan-timeout", "0s", []string{"WAGGLE_ORPHAN_TIMEOUT", "give 1s to"}},
 		{"--memory-mb", "1", []string{"WAGGLE_DEFAULT_MEMORY_MB", "give "}},
 		{"--cpus", "0", []string{"WAGGLE_DEFAULT_CPUS", "give 1 to"}},
+		{"--memory-mb", "16777216", []string{"WAGGLE_DEFAULT_MEMORY_MB", "all the memory of this host"}},
 		{"--image-python", "UPPER CASE", []string{"WAGGLE_IMAGE_PYTHON"}},
 	} {
 		t.Run(tc.flag+" "+tc.value, func(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"runtime"
 	"time"
 
 	"github.com/stacklok/waggle/host/disk"
@@ -17,6 +18,9 @@ import (
 const (
 	// maxCPUs is what the machine models of the backends have in common.
 	maxCPUs = 255
+	// cpusPerHostCPU is how many CPUs of a machine one of the host's can play: with
+	// many more the guest waits for itself, and its boot never ends.
+	cpusPerHostCPU = 4
 	// maxMemoryMB is more than any host has, and no overflow of anything.
 	maxMemoryMB = 16 << 20
 	// maxEnvironments is more than one host has processes for.
@@ -32,6 +36,30 @@ func within[T cmp.Ordered](setting, flag string, value, low, high T) error {
 		return nil
 	}
 	return fmt.Errorf("%s (--%s) is %v: give %v to %v", setting, flag, value, low, high)
+}
+
+// checkCPUs bounds the CPUs of a machine by those of the host.
+func checkCPUs(cpus uint32, host int) error {
+	most := uint32(min(maxCPUs, cpusPerHostCPU*host))
+	err := within("WAGGLE_DEFAULT_CPUS", "cpus", cpus, 1, most)
+	if err != nil && most < maxCPUs {
+		err = fmt.Errorf("%w, %d for each of the %d CPUs of this host", err, cpusPerHostCPU, host)
+	}
+	return err
+}
+
+// checkMemoryMB bounds the memory of a machine by the host's, as far as meminfo, a
+// file such as /proc/meminfo, tells.
+func checkMemoryMB(memory uint32, meminfo string) error {
+	host, err := memInfoMiB(meminfo, "MemTotal:")
+	if err != nil || host >= maxMemoryMB || host <= environment.MinMemoryMiB {
+		return within("WAGGLE_DEFAULT_MEMORY_MB", "memory-mb", memory, environment.MinMemoryMiB, maxMemoryMB)
+	}
+	err = within("WAGGLE_DEFAULT_MEMORY_MB", "memory-mb", memory, environment.MinMemoryMiB, uint32(host))
+	if err != nil {
+		err = fmt.Errorf("%w, which is all the memory of this host", err)
+	}
+	return err
 }
 
 // imageSetting checks the name of an image; whether there is one shows when it is
@@ -50,8 +78,8 @@ func imageSetting(setting, flag, ref string) error {
 // nothing has been made or locked yet.
 func (f *vmFlags) Validate() error {
 	return errors.Join(
-		within("WAGGLE_DEFAULT_CPUS", "cpus", f.CPUs, 1, maxCPUs),
-		within("WAGGLE_DEFAULT_MEMORY_MB", "memory-mb", f.MemoryMB, environment.MinMemoryMiB, maxMemoryMB),
+		checkCPUs(f.CPUs, runtime.NumCPU()),
+		checkMemoryMB(f.MemoryMB, meminfo),
 		within("WAGGLE_DEFAULT_DISK_MB", "disk-mb", f.DiskMB, disk.MinScratchMiB, disk.MaxScratchMiB),
 		within("WAGGLE_KEEP_RESULTS", "keep-results", f.KeepResults, 0, longest),
 		within("WAGGLE_KEEP_RESULTS_COUNT", "keep-results-count", f.KeepResultsCount, 0, 10_000),

@@ -109,8 +109,8 @@ type vmFlags struct {
 	Accel     string `help:"How guest code is run: ${enum}." enum:"auto,kvm,tcg" default:"auto" env:"WAGGLE_ACCEL"`
 	GuestCA   string `name:"guest-ca" help:"PEM file with the certificates that guests trust. Default: the host's." env:"WAGGLE_GUEST_CA" placeholder:"FILE"`
 
-	CPUs     uint32 `name:"cpus" help:"Virtual CPUs." default:"1" env:"WAGGLE_DEFAULT_CPUS"`
-	MemoryMB uint32 `name:"memory-mb" help:"Memory in MiB." default:"512" env:"WAGGLE_DEFAULT_MEMORY_MB"`
+	CPUs     uint32 `name:"cpus" help:"Virtual CPUs, at most 4 for each of this host's." default:"1" env:"WAGGLE_DEFAULT_CPUS"`
+	MemoryMB uint32 `name:"memory-mb" help:"Memory in MiB, at most this host's." default:"512" env:"WAGGLE_DEFAULT_MEMORY_MB"`
 	DiskMB   uint32 `name:"disk-mb" help:"Size of the writable disk in MiB; it takes only what is used." default:"10240" env:"WAGGLE_DEFAULT_DISK_MB"`
 
 	KeepResults      time.Duration `help:"How long an ended command can be attached to, and asked for again under its id without being run twice; at most 720h." default:"1h" env:"WAGGLE_KEEP_RESULTS"`
