@@ -6,21 +6,15 @@ package guestd
 
 import (
 	"context"
-	"crypto/rand"
-	"errors"
-	"fmt"
 	"log/slog"
 	"os"
 	"os/signal"
 	"time"
 
-	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"github.com/stacklok/waggle/guestd/boot"
 	"github.com/stacklok/waggle/guestd/reap"
-	"github.com/stacklok/waggle/guestd/system"
-	guestv1 "github.com/stacklok/waggle/proto/gen/waggle/guest/v1"
 )
 
 const (
@@ -66,30 +60,6 @@ func serveMachine(m *boot.Machine, reaper *reap.Reaper, log *slog.Logger) error 
 		return err
 	}
 	m.EndPhase("agent")
-	ready := &guestv1.Ready{
-		Agent: system.Agent(m), BootPhases: system.Phases(m), BootId: make([]byte, 16),
-	}
-	if _, err := rand.Read(ready.BootId); err != nil {
-		return fmt.Errorf("draw boot id: %w", err)
-	}
-	group, groupCtx := errgroup.WithContext(vmCtx)
-	group.Go(func() error {
-		err := Serve(groupCtx, listener, Config{Machine: m, Reaper: reaper, User: workloadUID, Log: log})
-		stop() // also ends an announcement under way
-		return err
-	})
-	group.Go(func() error {
-		protocol, err := m.Announce(groupCtx, ready)
-		switch {
-		case errors.Is(err, boot.ErrRefused):
-			return err
-		case err != nil && groupCtx.Err() == nil:
-			// A host that does not listen may still connect.
-			log.Warn("host not told", slog.Any("err", err))
-		case err == nil:
-			log.Info("ready", slog.Uint64("protocol", uint64(protocol)))
-		}
-		return nil
-	})
-	return group.Wait()
+	cfg := Config{Machine: m, Reaper: reaper, User: workloadUID, Log: log}
+	return ServeAnnounced(vmCtx, listener, cfg, m.Announce)
 }

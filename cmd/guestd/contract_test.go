@@ -5,10 +5,13 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,23 +21,32 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/encoding/protodelim"
 
 	"github.com/stacklok/waggle/contract"
+	"github.com/stacklok/waggle/proto"
+	guestv1 "github.com/stacklok/waggle/proto/gen/waggle/guest/v1"
 )
 
 const (
 	// plainEnv makes the test's binary guestd.
 	plainEnv = "WAGGLE_TEST_GUESTD"
+	// unconfined is its value for a guestd without namespaces of its own.
+	unconfined = "unconfined"
 	// serveLimit turns a guestd that does not start or end into a failure.
 	serveLimit = 30 * time.Second
 	// ids is how many users and groups the namespace has.
 	ids = 1 << 16
 )
 
-// TestMain is guestd in a child of TestContract.
+// TestMain is guestd in a child of a test.
 func TestMain(m *testing.M) {
-	if os.Getenv(plainEnv) == "" {
+	switch os.Getenv(plainEnv) {
+	case "":
 		os.Exit(m.Run())
+	case unconfined:
+		main()
+		os.Exit(0)
 	}
 	// The processes of this namespace, in place of the machine's.
 	err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "")
@@ -56,11 +68,64 @@ func TestContract(t *testing.T) {
 	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
 	socket := filepath.Join(dir, "s")
 
-	mine, theirs := os.Getpid(), startPlain(t, socket)
+	host := listenHost(t, filepath.Join(dir, "r"))
+
+	mine, theirs := os.Getpid(), startPlain(t, socket, host.Addr().String())
 	for _, ns := range []string{"user", "mnt", "pid", "uts", "cgroup"} {
 		require.NotEqual(t, namespace(t, mine, ns), namespace(t, theirs, ns), "%s is of its own", ns)
 	}
+	ready := answer(t, host, &guestv1.Welcome{Protocol: proto.GuestProtocolMax})
+	require.False(t, ready.GetAgent().GetOwnsMachine())
+	require.NotEmpty(t, ready.GetAgent().GetVersion())
+	require.Len(t, ready.GetBootId(), 16)
 	contract.Run(t, contract.Dial(t, contract.Unix(socket)), contract.Here())
+}
+
+// TestRefused: a guestd that its host will have nothing to do with ends.
+func TestRefused(t *testing.T) {
+	dir, err := os.MkdirTemp("", "wg") // short: it holds sockets
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
+	host := listenHost(t, filepath.Join(dir, "r"))
+	ctx, cancel := context.WithTimeout(t.Context(), serveLimit)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "/proc/self/exe", "-listen", "unix://"+filepath.Join(dir, "s"), "-ready", "unix://"+host.Addr().String())
+	cmd.Env = append(os.Environ(), plainEnv+"="+unconfined)
+	var log bytes.Buffer
+	cmd.Stderr = &log
+	require.NoError(t, cmd.Start())
+	answer(t, host, &guestv1.Welcome{Refusal: "not this one"})
+	var exit *exec.ExitError
+	require.ErrorAs(t, cmd.Wait(), &exit)
+	require.Equal(t, 1, exit.ExitCode())
+	require.Contains(t, log.String(), "not this one")
+}
+
+// listenHost listens as a host does for the ready handshake.
+func listenHost(t *testing.T, path string) *net.UnixListener {
+	t.Helper()
+	host, err := net.ListenUnix("unix", &net.UnixAddr{Name: path})
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = host.Close() })
+	require.NoError(t, host.SetDeadline(time.Now().Add(serveLimit)))
+	return host
+}
+
+// answer is the host's side of the ready handshake.
+func answer(t *testing.T, host *net.UnixListener, welcome *guestv1.Welcome) *guestv1.Ready {
+	t.Helper()
+	conn, err := host.Accept()
+	require.NoError(t, err)
+	defer conn.Close()
+	require.NoError(t, conn.SetDeadline(time.Now().Add(serveLimit)))
+	ready := &guestv1.Ready{}
+	in := bufio.NewReader(conn)
+	require.NoError(t, protodelim.UnmarshalFrom(in, ready))
+	_, err = protodelim.MarshalTo(conn, welcome)
+	require.NoError(t, err)
+	_, err = in.ReadByte()
+	require.ErrorIs(t, err, io.EOF, "guestd closes when it has been answered")
+	return ready
 }
 
 func namespace(t *testing.T, pid int, name string) string {
@@ -72,9 +137,9 @@ func namespace(t *testing.T, pid int, name string) string {
 
 // startPlain runs guestd in namespaces of its own until the test has ended. With
 // it the kernel ends what is left in them.
-func startPlain(t *testing.T, socket string) (pid int) {
+func startPlain(t *testing.T, socket, hosts string) (pid int) {
 	t.Helper()
-	cmd := exec.Command("/proc/self/exe", "-listen", "unix://"+socket) // ended below
+	cmd := exec.Command("/proc/self/exe", "-listen", "unix://"+socket, "-ready", "unix://"+hosts) // ended below
 	cmd.Env = append(os.Environ(), plainEnv+"=1")
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWUTS | unix.CLONE_NEWCGROUP,

@@ -5,4 +5,7 @@
 // with -listen, and changes nothing of the machine it runs on:
 //
 //	guestd -listen unix:///run/guestd.sock
+//
+// With -ready it also does the ready handshake, with a host that waits on a Unix
+// socket instead of a port of the machine's vsock.
 package main

@@ -21,6 +21,7 @@ import (
 
 	"github.com/stacklok/waggle/guestd"
 	"github.com/stacklok/waggle/guestd/boot"
+	guestv1 "github.com/stacklok/waggle/proto/gen/waggle/guest/v1"
 	"github.com/stacklok/waggle/version"
 )
 
@@ -63,15 +64,20 @@ func dropTime(groups []string, a slog.Attr) slog.Attr {
 // plain serves until SIGINT or SIGTERM.
 func plain(log *slog.Logger) error {
 	listen := flag.String("listen", "", "address to serve on: unix:///path")
+	ready := flag.String("ready", "", "where a host waits for the ready handshake: unix:///path")
 	showVersion := flag.Bool("version", false, "print the version")
 	flag.Parse()
 	if *showVersion {
 		_, err := fmt.Println(version.String())
 		return err
 	}
-	path, ok := strings.CutPrefix(*listen, "unix://")
-	if !ok || !strings.HasPrefix(path, "/") {
+	path, ok := unixPath(*listen)
+	if !ok {
 		return errors.New("not the first process of a machine: give -listen unix:///path")
+	}
+	host, ok := unixPath(*ready)
+	if *ready != "" && !ok {
+		return fmt.Errorf("-ready %q is not unix:///path", *ready)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
 	defer stop()
@@ -82,5 +88,17 @@ func plain(log *slog.Logger) error {
 		return fmt.Errorf("listen: %w", err)
 	}
 	unix.Umask(0o022)
-	return guestd.Serve(ctx, listener, guestd.Config{User: strconv.Itoa(os.Getuid()), Log: log})
+	cfg := guestd.Config{User: strconv.Itoa(os.Getuid()), Log: log}
+	if host == "" {
+		return guestd.Serve(ctx, listener, cfg)
+	}
+	return guestd.ServeAnnounced(ctx, listener, cfg, func(ctx context.Context, ready *guestv1.Ready) (uint32, error) {
+		return boot.AnnounceUnix(ctx, host, ready)
+	})
+}
+
+// unixPath returns the path of an address.
+func unixPath(address string) (string, bool) {
+	path, ok := strings.CutPrefix(address, "unix://")
+	return path, ok && strings.HasPrefix(path, "/")
 }

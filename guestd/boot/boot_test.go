@@ -58,7 +58,7 @@ func TestHandshake(t *testing.T) {
 				}
 				host <- err
 			}()
-			protocol, err := handshake(ours, &guestv1.Ready{Agent: &guestv1.AgentInfo{Version: "v1"}})
+			protocol, err := handshake(t.Context(), ours, &guestv1.Ready{Agent: &guestv1.AgentInfo{Version: "v1"}})
 			<-host // an early end of ours is no failure of the host's
 			if tc.bad == "" {
 				require.NoError(t, err)

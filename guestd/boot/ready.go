@@ -38,29 +38,46 @@ func (m *Machine) Announce(ctx context.Context, ready *guestv1.Ready) (uint32, e
 	if err := waitForDevice(deviceCtx); err != nil {
 		return 0, err
 	}
-	readyCtx, cancel := context.WithTimeout(ctx, readyLimit)
+	return announce(ctx, ready, func(ctx context.Context) (net.Conn, error) {
+		return vsock.DialContext(ctx, vsock.Host, readyPort, nil)
+	})
+}
+
+// AnnounceUnix is Announce for a guestd without a machine: the host listens on a
+// Unix socket.
+func AnnounceUnix(ctx context.Context, path string, ready *guestv1.Ready) (uint32, error) {
+	return announce(ctx, ready, func(ctx context.Context) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", path)
+	})
+}
+
+// announce dials until somebody listens, within readyLimit.
+func announce(ctx context.Context, ready *guestv1.Ready, dial func(context.Context) (net.Conn, error)) (uint32, error) {
+	dialCtx, cancel := context.WithTimeout(ctx, readyLimit)
 	defer cancel()
 	retry := time.NewTicker(readyRetry)
 	defer retry.Stop()
 	for {
-		conn, err := vsock.DialContext(readyCtx, vsock.Host, readyPort, nil)
+		conn, err := dial(dialCtx)
 		if err == nil {
-			return handshake(conn, ready)
+			return handshake(ctx, conn, ready)
 		}
 		select {
-		case <-readyCtx.Done():
+		case <-dialCtx.Done():
 			return 0, fmt.Errorf("dial the host: %w", err)
 		case <-retry.C:
 		}
 	}
 }
 
-// handshake owns conn.
-func handshake(conn net.Conn, ready *guestv1.Ready) (uint32, error) {
+// handshake owns conn. A host that takes the call and says nothing must not hold
+// up the end of guestd.
+func handshake(ctx context.Context, conn net.Conn, ready *guestv1.Ready) (uint32, error) {
 	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(readyLimit)); err != nil {
-		return 0, fmt.Errorf("limit handshake: %w", err)
-	}
+	ctx, cancel := context.WithTimeout(ctx, readyLimit)
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
 	if _, err := protodelim.MarshalTo(conn, ready); err != nil {
 		return 0, fmt.Errorf("send ready: %w", err)
 	}
