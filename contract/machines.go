@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -25,6 +26,7 @@ func machines() []Scenario {
 		{"info", None, information},
 		{"metrics", None, metrics},
 		{"no machine to change", Plain, nothingToChange},
+		{"configure without a machine", Plain | Alone, configurePlain},
 		{"configure", Machine, configure},
 		{"tunnel", Python, tunnel},
 		{"tunnel to nobody", None, noTunnel},
@@ -89,23 +91,67 @@ func metrics(ctx context.Context, t *testing.T, g *Guest) {
 func nothingToChange(ctx context.Context, t *testing.T, g *Guest) {
 	before := g.system(ctx, t)
 	require.False(t, before.GetAgent().GetOwnsMachine())
-	for _, req := range []*guestv1.SystemConfigureRequest{
-		{Hostname: proto.String("changed")},
-		{Clock: timestamppb.New(time.Now().Add(2 * time.Second))},
-		{User: &guestv1.WorkloadUser{Name: "waggle-contract", Uid: 47111}},
-		{Network: &guestv1.NetworkConfig{}},
-		{CaBundlePem: []byte("none")},
-		{Env: &guestv1.EnvDefaults{Variables: map[string]string{"WAGGLE_CHANGED": "1"}}},
-		{Cwd: proto.String("/")},
-		{Results: &guestv1.ResultLimits{Count: 1}},
+	for field, req := range map[string]*guestv1.SystemConfigureRequest{
+		"hostname":      {Hostname: proto.String("changed")},
+		"clock":         {Clock: timestamppb.New(time.Now().Add(2 * time.Second))},
+		"user.name":     {User: &guestv1.WorkloadUser{Name: "waggle-contract", Uid: 47111}},
+		"network":       {Network: &guestv1.NetworkConfig{}},
+		"ca_bundle_pem": {CaBundlePem: []byte("none")},
 	} {
+		// What it could do is not done either: a request is taken whole or not.
+		req.Env = &guestv1.EnvDefaults{Variables: map[string]string{"WAGGLE_CHANGED": "1"}}
+		req.Cwd = proto.String("/")
 		_, err := g.System.Configure(ctx, connect.NewRequest(req))
-		require.Equal(t, connect.CodeFailedPrecondition, connect.CodeOf(err), "%v: %v", req, err)
+		refused(t, err, connect.CodeFailedPrecondition, field)
+		require.ErrorContains(t, err, "does not own the machine")
 	}
 	_, err := g.System.Shutdown(ctx, connect.NewRequest(&guestv1.SystemShutdownRequest{}))
 	require.Equal(t, connect.CodeFailedPrecondition, connect.CodeOf(err), "%v", err)
 	require.Equal(t, before.GetHostname(), g.system(ctx, t).GetHostname())
 	require.NotContains(t, g.run(ctx, t, argv("env")).stdout.String(), "WAGGLE_CHANGED")
+}
+
+// configurePlain asks for what is guestd's own also where the machine is not, and
+// undoes it.
+func configurePlain(ctx context.Context, t *testing.T, g *Guest) {
+	set := func(req *guestv1.SystemConfigureRequest) error {
+		_, err := g.System.Configure(ctx, connect.NewRequest(req))
+		return err
+	}
+	seen := func() []string {
+		start := shell("pwd; echo $USER; echo $WAGGLE_PLAIN")
+		start.Cwd = "" // the configured one
+		return strings.Split(g.run(ctx, t, start).stdout.String(), "\n")
+	}
+	before := seen()
+	require.NoError(t, set(&guestv1.SystemConfigureRequest{
+		Env: &guestv1.EnvDefaults{Variables: map[string]string{"WAGGLE_PLAIN": "set"}},
+		Cwd: proto.String("/usr"), Results: &guestv1.ResultLimits{Count: 256},
+	}))
+	require.Equal(t, []string{"/usr", before[1], "set", ""}, seen())
+	if _, err := strconv.Atoi(before[1]); err != nil { // else the user has no name to ask for
+		require.NoError(t, set(&guestv1.SystemConfigureRequest{User: &guestv1.WorkloadUser{Name: before[1]}}))
+		for field, user := range map[string]*guestv1.WorkloadUser{
+			"user.uid":  {Name: before[1], Uid: 47111},
+			"user.home": {Name: before[1], Home: "/waggle-contract"},
+		} {
+			refused(t, set(&guestv1.SystemConfigureRequest{User: user}), connect.CodeFailedPrecondition, field)
+		}
+	}
+	other := "root"
+	if before[1] == other {
+		other = "nobody"
+	}
+	refused(t, set(&guestv1.SystemConfigureRequest{User: &guestv1.WorkloadUser{Name: other}}), connect.CodeFailedPrecondition, "user.name")
+	for field, req := range map[string]*guestv1.SystemConfigureRequest{
+		"cwd":           {Cwd: proto.String("usr")},
+		"env":           {Env: &guestv1.EnvDefaults{Variables: map[string]string{"": "1"}}},
+		"results.count": {Results: &guestv1.ResultLimits{Count: 1 << 30}},
+	} {
+		refused(t, set(req), connect.CodeInvalidArgument, field)
+	}
+	require.NoError(t, set(&guestv1.SystemConfigureRequest{Env: &guestv1.EnvDefaults{}, Cwd: proto.String("")}))
+	require.Equal(t, before, seen())
 }
 
 func configure(ctx context.Context, t *testing.T, g *Guest) {

@@ -37,13 +37,14 @@ var (
 func (s *Service) Configure(
 	_ context.Context, req *connect.Request[guestv1.SystemConfigureRequest],
 ) (*connect.Response[guestv1.SystemConfigureResponse], error) {
-	m := s.cfg.Machine
-	if m == nil {
-		return nil, errNoMachine
-	}
+	m, msg := s.cfg.Machine, req.Msg
 	s.configuring.Lock()
 	defer s.configuring.Unlock()
-	msg := req.Msg
+	if m == nil {
+		if err := withoutMachine(msg); err != nil {
+			return nil, connect.NewError(connect.CodeFailedPrecondition, err)
+		}
+	}
 	plan, err := s.check(msg)
 	if err != nil {
 		return nil, connect.NewError(connect.CodeInvalidArgument, err)
@@ -62,8 +63,31 @@ func (s *Service) Configure(
 	return connect.NewResponse(&guestv1.SystemConfigureResponse{}), nil
 }
 
-// step changes one thing of the machine.
+// step changes one thing of the machine or of guestd. m is nil where the request
+// passed withoutMachine.
 type step func(m *boot.Machine) error
+
+// withoutMachine checks that a request asks only for what guestd may do that owns
+// no machine: what it keeps in its own memory. An error names the field.
+func withoutMachine(msg *guestv1.SystemConfigureRequest) error {
+	for _, field := range []struct {
+		name string
+		set  bool
+	}{
+		{"clock", msg.GetClock() != nil},
+		{"hostname", msg.Hostname != nil},
+		{"network", msg.GetNetwork() != nil},
+		{"ca_bundle_pem", msg.CaBundlePem != nil},
+	} {
+		if field.set {
+			return fmt.Errorf("%s: %w", field.name, errNotFirst)
+		}
+	}
+	if msg.GetUser() == nil {
+		return nil
+	}
+	return checkOwnUser(msg.GetUser())
+}
 
 // check returns the steps of a request. An error names the field.
 func (s *Service) check(msg *guestv1.SystemConfigureRequest) ([]step, error) {
@@ -101,7 +125,15 @@ func (s *Service) check(msg *guestv1.SystemConfigureRequest) ([]step, error) {
 		if err != nil {
 			return nil, err
 		}
-		plan = append(plan, func(m *boot.Machine) error { return s.makeUser(m, user) })
+		plan = append(plan, func(m *boot.Machine) error {
+			if m != nil {
+				if err := makeUser(m, user); err != nil {
+					return err
+				}
+			}
+			s.cfg.Defaults.SetUser(user.name)
+			return nil
+		})
 	}
 	if env := msg.GetEnv(); env != nil {
 		if err := checkEnv(env.GetVariables()); err != nil {

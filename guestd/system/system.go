@@ -60,8 +60,10 @@ func New(cfg Config) *Service { return &Service{cfg: cfg, ending: make(chan stru
 // Ending is closed when a client asked for the end of the machine.
 func (s *Service) Ending() <-chan struct{} { return s.ending }
 
-var errNoMachine = connect.NewError(connect.CodeFailedPrecondition,
-	errors.New("this guestd does not own the machine: it is not its first process"))
+var (
+	errNotFirst  = errors.New("this guestd does not own the machine: it is not its first process")
+	errNoMachine = connect.NewError(connect.CodeFailedPrecondition, errNotFirst)
+)
 
 // Agent describes this guestd. m may be nil.
 func Agent(m *boot.Machine) *guestv1.AgentInfo {

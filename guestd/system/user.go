@@ -16,6 +16,7 @@ import (
 	"strings"
 
 	"github.com/stacklok/waggle/guestd/boot"
+	"github.com/stacklok/waggle/guestd/process/spawn"
 	guestv1 "github.com/stacklok/waggle/proto/gen/waggle/guest/v1"
 )
 
@@ -53,8 +54,30 @@ func checkUser(u *guestv1.WorkloadUser) (workload, error) {
 	return w, nil
 }
 
+// checkOwnUser checks that a guestd without a machine is asked for the user that
+// it runs as: it can make none, and a client must not change who is in charge.
+func checkOwnUser(u *guestv1.WorkloadUser) error {
+	w, err := checkUser(u)
+	if err != nil {
+		return err
+	}
+	found, err := spawn.FindUser(w.name)
+	if err != nil {
+		return fmt.Errorf("user.name: %w: %w", err, errNotFirst)
+	}
+	switch {
+	case int(found.UID) != os.Getuid():
+		return fmt.Errorf("user.name: %q is not the user %d that guestd runs as: %w", w.name, os.Getuid(), errNotFirst)
+	case w.uid != 0 && w.uid != int(found.UID):
+		return fmt.Errorf("user.uid: %q has %d: %w", w.name, found.UID, errNotFirst)
+	case u.GetHome() != "" && u.GetHome() != found.Home:
+		return fmt.Errorf("user.home: that of %q is %q: %w", w.name, found.Home, errNotFirst)
+	}
+	return nil
+}
+
 // makeUser makes the user when the image does not have it, and its home.
-func (s *Service) makeUser(m *boot.Machine, w workload) error {
+func makeUser(m *boot.Machine, w workload) error {
 	passwd, err := readOptional("/etc/passwd")
 	if err != nil {
 		return err
@@ -76,11 +99,7 @@ func (s *Service) makeUser(m *boot.Machine, w workload) error {
 			return err
 		}
 	}
-	if err := m.MakeHome(acc.home, acc.uid, acc.gid); err != nil {
-		return err
-	}
-	s.cfg.Defaults.SetUser(w.name)
-	return nil
+	return m.MakeHome(acc.home, acc.uid, acc.gid)
 }
 
 // account is a user and the files that hold it.

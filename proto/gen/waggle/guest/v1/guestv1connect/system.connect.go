@@ -55,7 +55,9 @@ type SystemClient interface {
 	Info(context.Context, *connect.Request[v1.SystemInfoRequest]) (*connect.Response[v1.SystemInfoResponse], error)
 	// Configure hands in what only the host knows. It may be called again; fields
 	// that are unset stay as they are. It is no activity: the host keeps the clock
-	// right by it.
+	// right by it. A guestd that does not own the machine takes env, cwd and
+	// results, and user when that is who it runs as; a request with any other
+	// field fails as a whole, with an error that names the field.
 	Configure(context.Context, *connect.Request[v1.SystemConfigureRequest]) (*connect.Response[v1.SystemConfigureResponse], error)
 	// Metrics streams measurements until the client goes. It is no activity.
 	Metrics(context.Context, *connect.Request[v1.SystemMetricsRequest]) (*connect.ServerStreamForClient[v1.SystemMetricsResponse], error)
@@ -151,7 +153,9 @@ type SystemHandler interface {
 	Info(context.Context, *connect.Request[v1.SystemInfoRequest]) (*connect.Response[v1.SystemInfoResponse], error)
 	// Configure hands in what only the host knows. It may be called again; fields
 	// that are unset stay as they are. It is no activity: the host keeps the clock
-	// right by it.
+	// right by it. A guestd that does not own the machine takes env, cwd and
+	// results, and user when that is who it runs as; a request with any other
+	// field fails as a whole, with an error that names the field.
 	Configure(context.Context, *connect.Request[v1.SystemConfigureRequest]) (*connect.Response[v1.SystemConfigureResponse], error)
 	// Metrics streams measurements until the client goes. It is no activity.
 	Metrics(context.Context, *connect.Request[v1.SystemMetricsRequest], *connect.ServerStream[v1.SystemMetricsResponse]) error
