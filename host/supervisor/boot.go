@@ -34,7 +34,7 @@ type machine struct {
 	client  *guest.Client
 	console *console
 	scratch func() error // gives the scratch disk up; nil without one
-	serves  bool         // guestd is configured and can be asked to shut down
+	owned   bool         // guestd is configured, and the machine is its own to change
 }
 
 // release gives back what is left when the VMM has ended.
@@ -117,7 +117,6 @@ func (s *supervisor) bootSteps(bootCtx context.Context, m *machine, still *watch
 	if err := s.step("configure", func() error { return s.configure(bootCtx, m, conn) }); err != nil {
 		return err
 	}
-	m.serves = true
 	s.enter(&hostv1.State{Phase: hostv1.Phase_PHASE_RUNNING})
 	return nil
 }
@@ -182,7 +181,9 @@ func (s *supervisor) noteVMM(pid int) {
 	s.mu.Unlock()
 }
 
-// configure welcomes guestd and tells it what only the host knows.
+// configure welcomes guestd and tells it what only the host knows. A guestd that
+// does not own its machine, the plain process that it is in a container, is told
+// only what it may do: it refuses a request with anything else as a whole.
 func (s *supervisor) configure(bootCtx context.Context, m *machine, conn net.Conn) error {
 	peer, err := guest.Welcome(bootCtx, conn)
 	if err != nil {
@@ -192,9 +193,7 @@ func (s *supervisor) configure(bootCtx context.Context, m *machine, conn net.Con
 	s.peer = peer
 	s.mu.Unlock()
 	req := &guestv1.SystemConfigureRequest{
-		Hostname: &s.spec.ID,
-		Env:      &guestv1.EnvDefaults{Variables: s.spec.Env},
-		User:     &guestv1.WorkloadUser{Name: s.spec.User},
+		Env: &guestv1.EnvDefaults{Variables: s.spec.Env},
 		Results: &guestv1.ResultLimits{
 			Age:         durationpb.New(s.spec.Results.Age),
 			Count:       s.spec.Results.Count,
@@ -204,13 +203,23 @@ func (s *supervisor) configure(bootCtx context.Context, m *machine, conn net.Con
 	if s.spec.Cwd != "" {
 		req.Cwd = &s.spec.Cwd
 	}
+	if !peer.Ready.GetAgent().GetOwnsMachine() {
+		s.log.Warn("guestd does not own its machine: host name, clock, user, network and certificates stay as they are there")
+		return m.client.Configure(bootCtx, req)
+	}
+	req.Hostname = &s.spec.ID
+	req.User = &guestv1.WorkloadUser{Name: s.spec.User}
 	if m.network != nil {
 		if err := s.describeNetwork(req, m.network.Guest()); err != nil {
 			return err
 		}
 	}
 	req.Clock = timestamppb.Now() // last: it ages
-	return m.client.Configure(bootCtx, req)
+	if err := m.client.Configure(bootCtx, req); err != nil {
+		return err
+	}
+	m.owned = true
+	return nil
 }
 
 func (s *supervisor) describeNetwork(req *guestv1.SystemConfigureRequest, g egress.GuestConfig) error {

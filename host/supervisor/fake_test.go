@@ -35,6 +35,8 @@ type backend struct {
 	onConsole string
 	// deaf guests do not answer Shutdown until their power is cut.
 	deaf bool
+	// plain guests do not own their machine.
+	plain bool
 	// fillsDisk has the host's disk full when the machine starts.
 	fillsDisk bool
 	// stuck machines are not resumed.
@@ -45,6 +47,8 @@ type backend struct {
 	// clockOff is how wrong the guest's clock is, ns; asked counts Infos.
 	clockOff atomic.Int64
 	asked    atomic.Int64
+	// shutdowns counts what was asked to end.
+	shutdowns atomic.Int64
 	// configured gets what Configure was told.
 	configured chan *guestv1.SystemConfigureRequest
 
@@ -154,7 +158,9 @@ func (m *fakeVM) run() {
 // call is the guest's side of the ready handshake.
 func (m *fakeVM) call(conn net.Conn) {
 	_, _ = protodelim.MarshalTo(conn, &guestv1.Ready{
-		Agent:      &guestv1.AgentInfo{Version: "v1.2.3\x1b[2J", ProtocolMin: m.backend.protocol, ProtocolMax: m.backend.protocol},
+		Agent: &guestv1.AgentInfo{
+			Version: "v1.2.3\x1b[2J", ProtocolMin: m.backend.protocol, ProtocolMax: m.backend.protocol, OwnsMachine: !m.backend.plain,
+		},
 		BootPhases: []*guestv1.BootPhase{{Name: "kernel", Duration: durationpb.New(time.Second)}},
 	})
 	_ = protodelim.UnmarshalFrom(bufio.NewReader(conn), &guestv1.Welcome{})
@@ -186,6 +192,7 @@ func (m *fakeVM) Shutdown(
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}
+	m.backend.shutdowns.Add(1)
 	defer m.end(vm.ErrPoweredOff)
 	return connect.NewResponse(&guestv1.SystemShutdownResponse{}), nil
 }

@@ -191,7 +191,7 @@ func (s *supervisor) shutDown(m *machine, end ending) error {
 	if m.vm == nil {
 		return nil
 	}
-	if m.serves && end.grace > 0 && !s.pause.now() { // a paused guest does not hear of it
+	if m.owned && end.grace > 0 && !s.pause.now() { // a paused guest does not hear of it
 		graceCtx, cancel := context.WithTimeout(s.cut, end.grace)
 		defer cancel()
 		if err := m.client.Shutdown(graceCtx, min(2*time.Second, end.grace/2)); err != nil {

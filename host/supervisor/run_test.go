@@ -364,3 +364,32 @@ func TestSpecCheck(t *testing.T) {
 		require.ErrorContains(t, bad.Check(), want)
 	}
 }
+
+// TestPlainGuest: a guestd that does not own its machine is configured with what is
+// its own, its clock is not kept, and it is not asked to power off.
+func TestPlainGuest(t *testing.T) {
+	t.Parallel()
+	b := newBackend()
+	b.plain = true
+	b.clockOff.Store(int64(-time.Hour))
+	x := start(t, b, func(c *supervisor.Config, s *supervisor.Spec) {
+		c.ClockEvery = 5 * time.Millisecond
+		s.Network, s.Cwd = egress.Open, "/work"
+		s.IdleTimeout = 100 * time.Millisecond // ends it after some turns of a clock keeper
+	})
+	req := <-b.configured
+	require.Equal(t, "/work", req.GetCwd())
+	require.Equal(t, map[string]string{"A": "b"}, req.GetEnv().GetVariables())
+	require.NotNil(t, req.GetResults())
+	require.Nil(t, req.Hostname)
+	require.Nil(t, req.GetUser())
+	require.Nil(t, req.GetNetwork())
+	require.Nil(t, req.CaBundlePem)
+	require.Nil(t, req.GetClock())
+	b.idle.Store(int64(time.Hour))
+	phases, last := x.until(t)
+	require.Contains(t, phases, "RUNNING")
+	require.Equal(t, hostv1.EndCause_END_CAUSE_IDLE, last.GetCause())
+	require.Empty(t, b.configured, "its clock is not set")
+	require.Zero(t, b.shutdowns.Load())
+}

@@ -29,7 +29,9 @@ const (
 func (s *supervisor) watch(m *machine) ending {
 	clockCtx, stopClock := context.WithCancel(s.stopping)
 	var clock sync.WaitGroup
-	clock.Go(func() { s.keepClock(clockCtx, m.client) })
+	if m.owned { // else the clock is somebody else's
+		clock.Go(func() { s.keepClock(clockCtx, m.client) })
+	}
 	defer clock.Wait()
 	defer stopClock()
 
