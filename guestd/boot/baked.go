@@ -70,8 +70,8 @@ func readBaked() (Info, error) {
 }
 
 // execBaked replaces this process. It returns only when that fails.
-func execBaked(watch stopwatch) error {
-	env, err := watch.environ()
+func execBaked(left handed) error {
+	env, err := left.environ()
 	if err != nil {
 		return err
 	}

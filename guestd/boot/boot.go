@@ -38,36 +38,35 @@ func Start(log *slog.Logger) (*Machine, error) {
 		return nil, ErrNotFirst
 	}
 	m := &Machine{log: log, origin: OriginHost}
-	watch, second, err := takeOver()
+	left, second, err := takeOver()
 	if err != nil {
 		return m, err
 	}
 	if second {
-		m.origin = OriginImage
-	} else {
-		watch.lap("kernel")
-		if err := stageOne(&watch, log); err != nil {
-			return m, err
-		}
+		m.origin, m.watch, m.off = OriginImage, left.stopwatch, left.PowerOff
+	} else if err := m.stageOne(); err != nil {
+		return m, err
 	}
-	m.watch = watch
 	return m, settle(log)
 }
 
 // stageOne returns when this process is to go on as the agent.
-func stageOne(watch *stopwatch, log *slog.Logger) error {
+func (m *Machine) stageOne() error {
+	m.watch.lap("kernel")
+	// First, because it says how to power off after an error.
+	from, err := readMedium()
+	if err != nil {
+		return err
+	}
+	m.off = from.PowerOff
 	if err := mountAll("/", kernelMounts); err != nil {
 		return err
 	}
 	useConsole()
-	self, err := readInfo()
-	if err != nil {
+	if err := loadModules(m.log); err != nil {
 		return err
 	}
-	if err := loadModules(log); err != nil {
-		return err
-	}
-	watch.lap("modules")
+	m.watch.lap("modules")
 	image, scratch, err := disks()
 	if err != nil {
 		return err
@@ -81,13 +80,13 @@ func stageOne(watch *stopwatch, log *slog.Logger) error {
 	if err := layRoot(image, scratch); err != nil {
 		return fmt.Errorf("lay root: %w", err)
 	}
-	if err := switchRoot(log); err != nil {
+	if err := switchRoot(m.log); err != nil {
 		return fmt.Errorf("switch root: %w", err)
 	}
-	watch.lap("root")
-	if bakedAgent(self, log) {
-		if err := execBaked(*watch); err != nil {
-			log.Warn("going on with the host's guestd", slog.Any("err", err))
+	m.watch.lap("root")
+	if bakedAgent(from.Guestd, m.log) {
+		if err := execBaked(handed{m.watch, m.off}); err != nil {
+			m.log.Warn("going on with the host's guestd", slog.Any("err", err))
 		}
 	}
 	return nil

@@ -30,7 +30,8 @@ const (
 type Machine struct {
 	log    *slog.Logger
 	origin Origin
-	watch  stopwatch // written by Start and Announce only
+	watch  stopwatch // written by Start and EndPhase only
+	off    powerOff
 
 	workload workload
 }

@@ -5,10 +5,8 @@
 package boot
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -16,39 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const (
-	waggleDir = "/lib/waggle"
-	moduleDir = waggleDir + "/modules"
-)
-
-// Info is the identity of a guestd, in boot.json of the initial file system and
-// beside the binary that was baked into an image.
-type Info struct {
-	Version     string `json:"version"`
-	ProtocolMin uint32 `json:"protocol_min"`
-	ProtocolMax uint32 `json:"protocol_max"`
-	// Digest of the binary, as "sha256:<hex>".
-	Digest string `json:"digest"`
-}
-
-// readInfo returns what /lib/waggle/boot.json says of this guestd. A boot medium
-// without that file is fine.
-func readInfo() (Info, error) {
-	data, err := os.ReadFile(waggleDir + "/boot.json")
-	if errors.Is(err, fs.ErrNotExist) {
-		return Info{}, nil
-	}
-	if err != nil {
-		return Info{}, fmt.Errorf("read boot.json: %w", err)
-	}
-	var boot struct {
-		Guestd Info `json:"guestd"`
-	}
-	if err := json.Unmarshal(data, &boot); err != nil {
-		return Info{}, fmt.Errorf("parse boot.json: %w", err)
-	}
-	return boot.Guestd, nil
-}
+const moduleDir = waggleDir + "/modules"
 
 // loadModules loads all modules in the order of their names. One that the kernel
 // refuses is logged and passed over: its hardware may be missing, or the kernel

@@ -45,27 +45,33 @@ func sinceBoot() time.Duration {
 	return time.Duration(ts.Nano())
 }
 
+// handed is what stage 1 leaves to stage 2.
+type handed struct {
+	stopwatch
+	PowerOff powerOff `json:"power_off,omitempty"`
+}
+
 // environ is the environment of stage 2.
-func (s *stopwatch) environ() ([]string, error) {
-	data, err := json.Marshal(s)
+func (h *handed) environ() ([]string, error) {
+	data, err := json.Marshal(h)
 	if err != nil {
-		return nil, fmt.Errorf("encode boot phases: %w", err)
+		return nil, fmt.Errorf("encode what stage 2 is told: %w", err)
 	}
 	return append(os.Environ(), handover+"="+string(data)), nil
 }
 
 // takeOver reads what stage 1 left. ok is false in stage 1.
-func takeOver() (s stopwatch, ok bool, err error) {
+func takeOver() (left handed, ok bool, err error) {
 	text, ok := os.LookupEnv(handover)
 	if !ok {
-		return stopwatch{}, false, nil
+		return handed{}, false, nil
 	}
 	// Commands must not see it.
 	if err := os.Unsetenv(handover); err != nil {
-		return stopwatch{}, true, fmt.Errorf("unset %s: %w", handover, err)
+		return handed{}, true, fmt.Errorf("unset %s: %w", handover, err)
 	}
-	if err := json.Unmarshal([]byte(text), &s); err != nil {
-		return stopwatch{}, true, fmt.Errorf("parse %s: %w", handover, err)
+	if err := json.Unmarshal([]byte(text), &left); err != nil {
+		return handed{}, true, fmt.Errorf("parse %s: %w", handover, err)
 	}
-	return s, true, nil
+	return left, true, nil
 }

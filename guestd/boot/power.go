@@ -7,6 +7,7 @@ package boot
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -21,6 +22,37 @@ const (
 	// killPause lets killed processes let go of their files.
 	killPause = 50 * time.Millisecond
 )
+
+// powerOff is the way to leave a VMM, as boot.json names it.
+type powerOff string
+
+// The values of powerOff.
+const (
+	// offByPower is the default.
+	offByPower powerOff = "off"
+	// offByRestart is for VMMs that take a restart for the end, and to whom an
+	// x86 kernel without ACPI has no other way: there, off halts the CPUs for ever.
+	offByRestart powerOff = "restart"
+)
+
+// UnmarshalText refuses what this guestd does not know: a machine that cannot be
+// left must not come up.
+func (o *powerOff) UnmarshalText(text []byte) error {
+	switch got := powerOff(text); got {
+	case "", offByPower, offByRestart:
+		*o = got
+		return nil
+	}
+	return fmt.Errorf("power_off %q is neither %q nor %q", text, offByPower, offByRestart)
+}
+
+// command is the argument of reboot(2).
+func (o powerOff) command() int {
+	if o == offByRestart {
+		return unix.LINUX_REBOOT_CMD_RESTART
+	}
+	return unix.LINUX_REBOOT_CMD_POWER_OFF
+}
 
 // EndProcesses sends SIGTERM to every process but guestd, waits until none is
 // left or grace has passed, and sends SIGKILL. Somebody else must reap.
@@ -88,7 +120,7 @@ func (m *Machine) PowerOff() {
 	case <-time.After(syncLimit):
 		m.log.Warn("disks still busy, power goes")
 	}
-	if err := unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF); err != nil {
+	if err := unix.Reboot(m.off.command()); err != nil {
 		m.log.Error("no power off", slog.Any("err", err))
 	}
 	// The end of the first process panics the kernel, which then ends the
