@@ -7,6 +7,7 @@ package boot
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 
@@ -16,9 +17,14 @@ import (
 // ErrNotFirst is returned to a process that does not own the machine.
 var ErrNotFirst = errors.New("not the first process of a machine")
 
+// initialPIDs is the initial pid namespace's number, PROC_PID_INIT_INO of the
+// kernel's proc_ns.h since Linux 3.8.
+const initialPIDs = "pid:[4026531836]"
+
 // Owner says whether this process is the first of a machine that nobody has set
-// up yet, or was put in its place by stage 1. The first process of a container
-// finds /proc mounted and is none.
+// up yet, was put in its place by stage 1, or was started there by the init of a
+// boot disk of Waggle's. The first process of a container finds /proc mounted and
+// is none, not even on such a disk.
 func Owner() bool {
 	if os.Getpid() != 1 {
 		return false
@@ -27,7 +33,18 @@ func Owner() bool {
 		return true
 	}
 	var st unix.Statfs_t
-	return unix.Statfs("/proc", &st) != nil || st.Type != unix.PROC_SUPER_MAGIC
+	if unix.Statfs("/proc", &st) != nil || st.Type != unix.PROC_SUPER_MAGIC {
+		return true
+	}
+	_, err := os.Stat(bootFile)
+	return err == nil && !contained()
+}
+
+// contained says whether this process lives in a pid namespace below the
+// machine's. A kernel without such namespaces has no file for them.
+func contained() bool {
+	ns, err := os.Readlink("/proc/self/ns/pid")
+	return !errors.Is(err, fs.ErrNotExist) && ns != initialPIDs
 }
 
 // Start sets the machine up and returns its only Machine. Called once. After an
@@ -59,6 +76,12 @@ func (m *Machine) stageOne() error {
 		return err
 	}
 	m.off = from.PowerOff
+	if err := dropInitVariables(); err != nil {
+		return err
+	}
+	if err := clearMounts(); err != nil {
+		return err
+	}
 	if err := mountAll("/", kernelMounts); err != nil {
 		return err
 	}
@@ -67,18 +90,9 @@ func (m *Machine) stageOne() error {
 		return err
 	}
 	m.watch.lap("modules")
-	image, scratch, err := disks()
-	if err != nil {
+	laid, err := makeRoot()
+	if err != nil || !laid {
 		return err
-	}
-	if image == "" {
-		if err := mountAll("/", systemMounts); err != nil {
-			return err
-		}
-		return makeStateDir("/")
-	}
-	if err := layRoot(image, scratch); err != nil {
-		return fmt.Errorf("lay root: %w", err)
 	}
 	if err := switchRoot(m.log); err != nil {
 		return fmt.Errorf("switch root: %w", err)
@@ -90,6 +104,35 @@ func (m *Machine) stageOne() error {
 		}
 	}
 	return nil
+}
+
+// makeRoot makes the machine's root. laid is false when that is the one which is
+// there, an initial file system.
+func makeRoot() (laid bool, err error) {
+	image, scratch, err := disks()
+	if err != nil {
+		return false, err
+	}
+	if image != "" {
+		if err := layRoot(image, scratch); err != nil {
+			return false, fmt.Errorf("lay root: %w", err)
+		}
+		return true, nil
+	}
+	fixed, err := readOnly()
+	if err != nil {
+		return false, err
+	}
+	if fixed {
+		if err := layMemory(); err != nil {
+			return false, fmt.Errorf("lay root in memory: %w", err)
+		}
+		return true, nil
+	}
+	if err := mountAll("/", systemMounts); err != nil {
+		return false, err
+	}
+	return false, makeStateDir("/")
 }
 
 // useConsole points the standard streams at the console, which the kernel could

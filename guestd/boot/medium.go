@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"strings"
 )
 
 const (
@@ -52,4 +53,19 @@ func parseMedium(data []byte) (medium, error) {
 		return medium{}, fmt.Errorf("parse boot.json: %w", err)
 	}
 	return found, nil
+}
+
+// dropInitVariables forgets what the init of the boot medium was told: neither
+// stage 2 nor a command has a use for it.
+func dropInitVariables() error {
+	for _, entry := range os.Environ() {
+		name, _, _ := strings.Cut(entry, "=")
+		if !strings.HasPrefix(name, "KRUN_") {
+			continue
+		}
+		if err := os.Unsetenv(name); err != nil {
+			return fmt.Errorf("unset %s: %w", name, err)
+		}
+	}
+	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -53,16 +54,32 @@ var systemMounts = []mount{
 	{"cgroup2", "/sys/fs/cgroup", "cgroup2", noSUID | noDev | noExec, "", "nsdelegate,memory_recursiveprot"},
 }
 
-// mountAll mounts a table below root, making mount points that are missing. A
-// file system that the kernel mounted already is no error.
+// clearMounts takes away what the kernel or an init before guestd has mounted at
+// the places of the tables, so that each of them has our options afterwards, and is
+// there once. It also makes what is left private: an init that shares its mounts
+// would else keep them from being moved (mount(2), MS_MOVE).
+func clearMounts() error {
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("make mounts private: %w", err)
+	}
+	for _, m := range slices.Backward(slices.Concat(kernelMounts, systemMounts)) {
+		err := unix.Unmount(m.target, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+		// EINVAL: nothing is mounted there.
+		if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
+			return fmt.Errorf("unmount %s of an earlier init: %w", m.target, err)
+		}
+	}
+	return nil
+}
+
+// mountAll mounts a table below root, making mount points that are missing.
 func mountAll(root string, table []mount) error {
 	for _, m := range table {
 		target := filepath.Join(root, m.target)
 		if err := os.MkdirAll(target, 0o755); err != nil {
 			return fmt.Errorf("make mount point of %s: %w", m, err)
 		}
-		err := m.at(target)
-		if err != nil && !errors.Is(err, unix.EBUSY) {
+		if err := m.at(target); err != nil {
 			return fmt.Errorf("mount %s: %w", m, err)
 		}
 	}

@@ -55,29 +55,49 @@ func disks() (image, scratch string, err error) {
 	return found[0], found[1], nil
 }
 
-// layRoot mounts the image with the scratch disk over it on newRoot, together
-// with the table of systemMounts.
+// Where the layers of the overlay are mounted.
+const (
+	lowerDir = "/image"
+	upperDir = "/scratch"
+)
+
+// layRoot lays the scratch disk over the image.
 func layRoot(image, scratch string) error {
-	const lower, upper = "/image", "/scratch"
 	table := []mount{
-		{image, lower, "ext4", unix.MS_RDONLY, "", ""},
+		{image, lowerDir, "ext4", unix.MS_RDONLY, "", ""},
 		// What is deleted in the guest is given back to the host. The blocks that
 		// mkfs has set aside are for guestd: not for root, in whose name the
 		// overlay writes for everybody.
-		{scratch, upper, "ext4", unix.MS_NOATIME, fmt.Sprintf("discard,resuid=%d", identity.UID), ""},
+		{scratch, upperDir, "ext4", unix.MS_NOATIME, fmt.Sprintf("discard,resuid=%d", identity.UID), ""},
 	}
 	if err := mountAll("/", table); err != nil {
 		return err
 	}
+	return layOverlay(lowerDir)
+}
+
+// layMemory lays memory over a boot disk that cannot be written, for a machine
+// without an image.
+func layMemory() error {
+	memory := mount{"tmpfs", upperDir, "tmpfs", noSUID | noDev, "mode=0755,size=50%", ""}
+	if err := mountAll("/", []mount{memory}); err != nil {
+		return err
+	}
+	return layOverlay("/")
+}
+
+// layOverlay mounts lower with upperDir over it on newRoot, together with the table
+// of systemMounts.
+func layOverlay(lower string) error {
 	for _, dir := range []string{"upper", "work", "state"} {
-		if err := os.MkdirAll(filepath.Join(upper, dir), 0o755); err != nil {
+		if err := os.MkdirAll(filepath.Join(upperDir, dir), 0o755); err != nil {
 			return fmt.Errorf("prepare scratch disk: %w", err)
 		}
 	}
 	// Without redirect_dir a rename of a directory of the image fails with
 	// EXDEV, which package managers do not expect.
 	overlay := mount{"overlay", newRoot, "overlay", 0,
-		"lowerdir=" + lower + ",upperdir=" + upper + "/upper,workdir=" + upper + "/work,redirect_dir=on", ""}
+		"lowerdir=" + lower + ",upperdir=" + upperDir + "/upper,workdir=" + upperDir + "/work,redirect_dir=on", ""}
 	if err := mountAll("/", []mount{overlay}); err != nil {
 		return err
 	}
@@ -94,8 +114,8 @@ func layRoot(image, scratch string) error {
 	if err := os.MkdirAll(target, 0o700); err != nil {
 		return fmt.Errorf("make %s: %w", target, err)
 	}
-	if err := unix.Mount(upper, target, "", unix.MS_MOVE, ""); err != nil {
-		return fmt.Errorf("move %s to %s: %w", upper, target, err)
+	if err := unix.Mount(upperDir, target, "", unix.MS_MOVE, ""); err != nil {
+		return fmt.Errorf("move %s to %s: %w", upperDir, target, err)
 	}
 	return nil
 }
@@ -138,6 +158,15 @@ func switchRoot(log *slog.Logger) error {
 		return fmt.Errorf("chdir /: %w", err)
 	}
 	return nil
+}
+
+// readOnly says whether the root cannot be written, as that of a boot disk.
+func readOnly() (bool, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs("/", &st); err != nil {
+		return false, fmt.Errorf("look at the root's file system: %w", err)
+	}
+	return st.Flags&unix.ST_RDONLY != 0, nil
 }
 
 // freeInitramfs gives back the memory of the files of an initial file system. A
