@@ -69,7 +69,16 @@ func Scenarios() []Scenario {
 // by side, and skips those that ask for what offers lacks. Their names are unique.
 func Run(t *testing.T, g *Guest, offers Need) {
 	t.Helper()
+	RunSome(t, g, offers, func(Scenario) bool { return true })
+}
+
+// RunSome runs those of the scenarios that are wanted.
+func RunSome(t *testing.T, g *Guest, offers Need, wanted func(s Scenario) bool) {
+	t.Helper()
 	for _, s := range Scenarios() {
+		if !wanted(s) {
+			continue
+		}
 		t.Run(strings.ReplaceAll(s.Name, " ", "_"), func(t *testing.T) {
 			if s.Need&Alone == None {
 				t.Parallel() // waits for those that are not
