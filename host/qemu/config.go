@@ -16,6 +16,7 @@ import (
 
 	"github.com/stacklok/waggle/host/qemu/initramfs"
 	"github.com/stacklok/waggle/host/remedy"
+	"github.com/stacklok/waggle/host/vmm"
 )
 
 // Accel says how guest code is run.
@@ -46,11 +47,6 @@ func (e MissingError) Error() string { return errors.Join(e...).Error() }
 // Unwrap is for errors.Is.
 func (e MissingError) Unwrap() []error { return e }
 
-// User is the identity that QEMU runs with.
-type User struct {
-	UID, GID uint32
-}
-
 // Config says what all machines of a backend have in common. Kernel, Guestd and
 // CacheDir are required.
 type Config struct {
@@ -69,7 +65,7 @@ type Config struct {
 	Accel Accel
 	// User to run QEMU as. If nil: a uid of its own for each machine when the
 	// caller is root, the caller otherwise.
-	User *User
+	User *vmm.User
 	// Logger may be nil.
 	Logger *slog.Logger
 }

@@ -11,5 +11,5 @@
 //
 // QEMU ends with the process that started it: the kernel kills it when the
 // thread that forked it dies, and that thread lives as long as QEMU does
-// (process_linux.go).
+// (host/vmm).
 package qemu

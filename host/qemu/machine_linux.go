@@ -13,6 +13,7 @@ import (
 
 	"github.com/stacklok/waggle/host/vhostvsock"
 	"github.com/stacklok/waggle/host/vm"
+	"github.com/stacklok/waggle/host/vmm"
 )
 
 // exitGrace is how long QEMU, having closed the vsock socket, may take to end
@@ -22,7 +23,7 @@ const exitGrace = 2 * time.Second
 // machine implements vm.Machine. supervise owns everything that the machine
 // holds, and is the only goroutine that outlives Start.
 type machine struct {
-	proc    *process
+	proc    *vmm.Process
 	log     *slog.Logger
 	control *qmp // valid once Start has returned
 	stopped atomic.Bool
@@ -31,11 +32,11 @@ type machine struct {
 	failure error // err, but what QEMU said even if it was stopped
 }
 
-func newMachine(proc *process, control *qmp, log *slog.Logger) *machine {
+func newMachine(proc *vmm.Process, control *qmp, log *slog.Logger) *machine {
 	return &machine{proc: proc, control: control, log: log, done: make(chan struct{})}
 }
 
-func (m *machine) PID() int { return m.proc.cmd.Process.Pid }
+func (m *machine) PID() int { return m.proc.PID() }
 
 func (m *machine) Done() <-chan struct{} { return m.done }
 
@@ -66,7 +67,7 @@ func (m *machine) Stop(ctx context.Context) error {
 	}
 }
 
-func (m *machine) kill() { m.proc.kill() }
+func (m *machine) kill() { m.proc.Kill() }
 
 // supervise serves the machine until QEMU has ended, whoever ended it, and
 // then releases everything in order: vsock device and its streams, console, QMP.
@@ -114,7 +115,7 @@ func (m *machine) supervise(
 // before. A machine is of no use without its device.
 func (m *machine) await(deviceEnd <-chan error) error {
 	select {
-	case <-m.proc.exited:
+	case <-m.proc.Exited():
 		return nil
 	case err := <-deviceEnd:
 		if errors.Is(err, vhostvsock.ErrFrontendGone) {
@@ -123,7 +124,7 @@ func (m *machine) await(deviceEnd <-chan error) error {
 		} else {
 			m.kill()
 		}
-		<-m.proc.exited
+		<-m.proc.Exited()
 		return err
 	}
 }
@@ -132,15 +133,15 @@ func (m *machine) await(deviceEnd <-chan error) error {
 // killed for what its guest did to the device.
 func (m *machine) cause(deviceErr error, shutdown string) error {
 	switch {
-	case m.proc.killed() && deviceErr != nil &&
+	case m.proc.Killed() && deviceErr != nil &&
 		!errors.Is(deviceErr, vhostvsock.ErrFrontendGone) && !errors.Is(deviceErr, context.Canceled):
 		return fmt.Errorf("vsock device: %w", deviceErr)
-	case !m.proc.cmd.ProcessState.Success():
-		return m.proc.failure()
+	case !m.proc.State().Success():
+		return m.proc.Failure()
 	case shutdown == "guest-shutdown":
 		return vm.ErrPoweredOff
 	case shutdown == "guest-reset", shutdown == "guest-panic":
 		return errors.New("the guest restarted or its kernel panicked; its console says why")
 	}
-	return m.proc.failure()
+	return m.proc.Failure()
 }

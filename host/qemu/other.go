@@ -9,12 +9,13 @@ import (
 	"errors"
 
 	"github.com/stacklok/waggle/host/vm"
+	"github.com/stacklok/waggle/host/vmm"
 )
 
 var errNotLinux = errors.New("the QEMU backend runs on Linux only; use the krun backend here")
 
-// ProbeKVM fails: KVM is Linux.
-func ProbeKVM() error { return errNotLinux }
+// ProbeKVM is vmm.ProbeKVM.
+func ProbeKVM() error { return vmm.ProbeKVM() }
 
 // Identity fails.
 func Identity() (who string, shared bool, err error) { return "", false, errNotLinux }

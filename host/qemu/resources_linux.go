@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/stacklok/waggle/host/vm"
+	"github.com/stacklok/waggle/host/vmm"
 )
 
 // resources are the descriptors of a machine that is about to start. Both ends
@@ -26,7 +27,7 @@ type resources struct {
 // pass makes f one of QEMU's descriptors, and tells its number there.
 func (r *resources) pass(f *os.File) int {
 	r.inherit = append(r.inherit, f)
-	return firstFD + len(r.inherit) - 1
+	return vmm.FirstFD + len(r.inherit) - 1
 }
 
 // closeInherited is for when QEMU has its copies: only then does the end of

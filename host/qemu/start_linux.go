@@ -13,6 +13,7 @@ import (
 	"github.com/stacklok/waggle/host/qemu/initramfs"
 	"github.com/stacklok/waggle/host/vhostvsock"
 	"github.com/stacklok/waggle/host/vm"
+	"github.com/stacklok/waggle/host/vmm"
 )
 
 // guestCID is every guest's: the device is private to one machine, so context
@@ -36,7 +37,7 @@ func (b *Backend) Start(ctx context.Context, spec vm.Spec) (vm.Machine, error) {
 	}
 	control := newQMP(res.qmp)
 	control.paused = spec.Paused
-	m := newMachine(proc, control, b.log.With(slog.String("env", spec.ID), slog.Int("pid", proc.cmd.Process.Pid)))
+	m := newMachine(proc, control, b.log.With(slog.String("env", spec.ID), slog.Int("pid", proc.PID())))
 	up := make(chan error, 1)
 	go m.supervise(ctx, res, device, spec.Console, up)
 	if err := <-up; err != nil {
@@ -45,7 +46,7 @@ func (b *Backend) Start(ctx context.Context, spec vm.Spec) (vm.Machine, error) {
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("start qemu: %w", context.Cause(ctx))
 		}
-		if !m.proc.killed() {
+		if !m.proc.Killed() {
 			// QEMU's own words say more than that its control channel is gone.
 			return nil, m.failure
 		}
@@ -59,7 +60,7 @@ func (b *Backend) Start(ctx context.Context, spec vm.Spec) (vm.Machine, error) {
 // still closes res and what spec brought along.
 func (b *Backend) launch(
 	ctx context.Context, spec vm.Spec, res *resources,
-) (*process, *vhostvsock.Device, error) {
+) (*vmm.Process, *vhostvsock.Device, error) {
 	if err := checkSpec(spec); err != nil {
 		return nil, nil, err
 	}

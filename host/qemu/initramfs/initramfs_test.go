@@ -6,13 +6,11 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/cavaliergopher/cpio"
 	"github.com/stretchr/testify/require"
@@ -112,17 +110,4 @@ func TestCached(t *testing.T) {
 	third, err := Cached(dir, c)
 	require.NoError(t, err)
 	require.NotEqual(t, second, third)
-
-	stale := filepath.Join(dir, ".initramfs-1.tmp")
-	require.NoError(t, os.WriteFile(stale, nil, 0o600))
-	require.NoError(t, os.Chtimes(stale, time.Time{}, time.Now().Add(-2*staleAfter)))
-	for i := range 2 * keep {
-		require.NoError(t, os.WriteFile(c.Guestd, fmt.Appendf(nil, "version %d", i), 0o755))
-		last, err := Cached(dir, c)
-		require.NoError(t, err)
-		require.FileExists(t, last)
-	}
-	entries, err := os.ReadDir(dir)
-	require.NoError(t, err)
-	require.Len(t, entries, keep, "old archives and temporary files are gone")
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package qemu
+package vmm
 
 import (
 	"bufio"
@@ -25,9 +25,10 @@ func TestLacking(t *testing.T) {
 
 func TestIdentity(t *testing.T) {
 	t.Parallel()
-	who, shared, err := Identity()
+	who, shared, err := Identity("QEMU")
 	if err != nil { // in a container
 		require.ErrorContains(t, err, "root without CAP_")
+		require.ErrorContains(t, err, "start QEMU as another user")
 		return
 	}
 	require.NotEmpty(t, who)

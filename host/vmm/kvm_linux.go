@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package qemu
+package vmm
 
 import (
 	"bytes"
@@ -18,8 +18,6 @@ const (
 	kvmGetAPIVersion = 0xae00
 	kvmCreateVM      = 0xae01
 	kvmAPIVersion    = 12
-
-	kvmDevice = "/dev/kvm"
 )
 
 // ProbeKVM says why KVM cannot be used here, with the remedy, or nil. It looks
@@ -30,7 +28,23 @@ func ProbeKVM() error {
 	if err != nil {
 		return fmt.Errorf("read CPU flags: %w", err)
 	}
-	return probeKVM(kvmDevice, runtime.GOARCH, cpuinfo)
+	return probeKVM(KVMDevice, runtime.GOARCH, cpuinfo)
+}
+
+// OpenKVM opens the device, with the remedy where that fails. It looks no
+// further than that.
+func OpenKVM(device string) (*os.File, error) {
+	kvm, err := os.OpenFile(device, os.O_RDWR, 0)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("%s does not exist: load the module with `modprobe kvm_intel` or `modprobe kvm_amd`, "+
+			"or enable (nested) virtualisation of this machine", device)
+	case errors.Is(err, fs.ErrPermission):
+		return nil, fmt.Errorf("no permission for %s: %s", device, accessRemedy(device))
+	case err != nil:
+		return nil, fmt.Errorf("%s is unusable: %w", device, err)
+	}
+	return kvm, nil
 }
 
 func probeKVM(device, goarch string, cpuinfo []byte) error {
@@ -39,15 +53,9 @@ func probeKVM(device, goarch string, cpuinfo []byte) error {
 		return fmt.Errorf("%s cannot be used: the CPU has no hardware virtualisation (neither vmx nor svm): "+
 			"enable it in the firmware, or nested virtualisation in the hypervisor above", device)
 	}
-	kvm, err := os.OpenFile(device, os.O_RDWR, 0)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("%s does not exist: load the module with `modprobe kvm_intel` or `modprobe kvm_amd`, "+
-			"or enable (nested) virtualisation of this machine", device)
-	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("no permission for %s: %s", device, accessRemedy(device))
-	case err != nil:
-		return fmt.Errorf("%s is unusable: %w", device, err)
+	kvm, err := OpenKVM(device)
+	if err != nil {
+		return err
 	}
 	defer kvm.Close()
 	version, err := unix.IoctlRetInt(int(kvm.Fd()), kvmGetAPIVersion)

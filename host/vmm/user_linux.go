@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package qemu
+package vmm
 
 import (
 	"bufio"
@@ -24,44 +24,46 @@ const (
 
 var machineCount atomic.Uint32
 
-// credential is what QEMU is started with, or nil for the caller's own.
-func (b *Backend) credential() (*syscall.Credential, error) {
-	user := b.cfg.User
+// Credential is what a VMM is started with, or nil for the caller's own. name is
+// what errors call the VMM. user nil: a uid of its own for each machine when the
+// caller is root, the caller otherwise. kvm is the device that it opens by its
+// name, or empty.
+func Credential(name string, user *User, kvm string, log *slog.Logger) (*syscall.Credential, error) {
 	if user == nil {
 		if os.Geteuid() != 0 {
 			return nil, nil
 		}
-		user = privateUser(b.log)
+		user = privateUser(name, log)
 	}
 	cred := &syscall.Credential{Uid: user.UID, Gid: user.GID}
-	if b.accel != AccelKVM {
+	if kvm == "" {
 		return cred, nil
 	}
-	// The only thing that QEMU opens by its name.
 	var st syscall.Stat_t
-	if err := syscall.Stat(kvmDevice, &st); err != nil {
-		return nil, fmt.Errorf("stat %s: %w", kvmDevice, err)
+	if err := syscall.Stat(kvm, &st); err != nil {
+		return nil, fmt.Errorf("stat %s: %w", kvm, err)
 	}
 	switch {
 	case st.Mode&0o006 == 0o006:
 	case st.Mode&0o060 == 0o060 && st.Gid != 0:
 		cred.Groups = []uint32{st.Gid}
 	default:
-		return nil, fmt.Errorf("%s is for root alone and QEMU does not run as root: `chgrp kvm %[1]s && chmod 660 %[1]s`",
-			kvmDevice)
+		return nil, fmt.Errorf("%s is for root alone and %s does not run as root: `chgrp kvm %[1]s && chmod 660 %[1]s`",
+			kvm, name)
 	}
 	return cred, nil
 }
 
 // privateUser is a uid that no other live machine has: process ids are unique
 // among the live processes, and each process counts its own machines.
-func privateUser(log *slog.Logger) *User {
+func privateUser(name string, log *slog.Logger) *User {
 	id := uint32(privateBase) + uint32(os.Getpid())*perProcess + machineCount.Add(1)%perProcess
 	file, err := os.Open("/proc/self/uid_map")
 	if err == nil {
 		defer file.Close()
 		if !mapped(file, id) {
-			log.Warn("uid is not mapped into this user namespace, QEMU runs as nobody", slog.Any("uid", id))
+			log.Warn("uid is not mapped into this user namespace, the VMM runs as nobody",
+				slog.String("vmm", name), slog.Any("uid", id))
 			id = nobody
 		}
 	}

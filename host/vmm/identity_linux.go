@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package qemu
+package vmm
 
 import (
 	"bufio"
@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// neededCapabilities are root's, with which it gives each QEMU a user of its own
+// neededCapabilities are root's, with which it gives each VMM a user of its own
 // and ends it. A container may lack them.
 var neededCapabilities = []struct {
 	name string
@@ -21,9 +21,9 @@ var neededCapabilities = []struct {
 	{"CAP_SETUID", unix.CAP_SETUID}, {"CAP_SETGID", unix.CAP_SETGID}, {"CAP_KILL", unix.CAP_KILL},
 }
 
-// Identity says as whom QEMU runs when the caller starts it. shared: machines
+// Identity says as whom the VMM called name runs when the caller starts it. shared: machines
 // have one user together. err: it cannot be started as it should.
-func Identity() (who string, shared bool, err error) {
+func Identity(name string) (who string, shared bool, err error) {
 	if uid := os.Geteuid(); uid != 0 {
 		return fmt.Sprintf("your own user (uid %d)", uid), true, nil
 	}
@@ -33,7 +33,7 @@ func Identity() (who string, shared bool, err error) {
 	}
 	defer status.Close()
 	if missing := lacking(bufio.NewScanner(status)); len(missing) > 0 {
-		return "", false, fmt.Errorf("root without %s cannot start QEMU as another user", strings.Join(missing, ", "))
+		return "", false, fmt.Errorf("root without %s cannot start %s as another user", strings.Join(missing, ", "), name)
 	}
 	maps, err := os.Open("/proc/self/uid_map")
 	if err != nil {
