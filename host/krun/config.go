@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package krun
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+
+	"github.com/stacklok/waggle/host/vmm"
+)
+
+// What New may find missing. The error names the remedy.
+var (
+	ErrNoLibrary    = errors.New("libkrun is not installed")
+	ErrNoFirmware   = errors.New("libkrunfw is not installed")
+	ErrUnfit        = errors.New("this libkrun cannot run machines")
+	ErrNoRunner     = errors.New("no waggle-krun")
+	ErrNoGuestd     = errors.New("no guest agent")
+	ErrNoHypervisor = errors.New("no hypervisor")
+)
+
+// Config says what all machines of a backend have in common. Runner, Guestd and
+// CacheDir are required.
+type Config struct {
+	// Runner is the path of waggle-krun; see FindRunner.
+	Runner string
+	// LibDir is the directory of libkrun and libkrunfw (WAGGLE_KRUN_LIB_DIR).
+	// Empty: Find looks in the usual places.
+	LibDir string
+	// Guestd is the static guest agent.
+	Guestd string
+	// GuestdInfo goes to the guest in boot.json as it is. May be nil.
+	GuestdInfo json.RawMessage
+	// CacheDir holds boot disks by the hash of their content.
+	CacheDir string
+	// KVM is the hypervisor's device, /dev/kvm if empty. A test gives another
+	// file that can be opened for reading and writing: the machine gets it as
+	// its /dev/kvm, and New does not ask it whether it is KVM.
+	KVM string
+	// User to run waggle-krun as. If nil: a uid of its own for each machine when
+	// the caller is root, the caller otherwise.
+	User *vmm.User
+	// Logger may be nil.
+	Logger *slog.Logger
+}
+
+// Backend starts machines with libkrun. Its methods may be called concurrently.
+type Backend struct {
+	cfg  Config
+	libs Libraries
+	kvm  string // empty on macOS
+	log  *slog.Logger
+}
+
+// New checks that everything a machine needs is there, and starts nothing.
+func New(cfg Config) (*Backend, error) {
+	b := &Backend{cfg: cfg, log: cfg.Logger}
+	if b.log == nil {
+		b.log = slog.New(slog.DiscardHandler)
+	}
+	var err error
+	if b.libs, err = Find(cfg.LibDir); err != nil {
+		return nil, err
+	}
+	if b.cfg.Runner, err = FindRunner(cfg.Runner); err != nil {
+		return nil, err
+	}
+	if info, err := os.Stat(cfg.Guestd); err != nil || !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%w at %q: run `task build`, or set WAGGLE_GUESTD_DIR to the directory that holds "+
+			"guestd-linux-%s", ErrNoGuestd, cfg.Guestd, runtime.GOARCH)
+	}
+	if cfg.CacheDir == "" {
+		return nil, errors.New("no cache directory for boot disks given")
+	}
+	if b.kvm, err = hypervisor(cfg.KVM); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNoHypervisor, err)
+	}
+	return b, nil
+}
+
+// Name is "krun".
+func (b *Backend) Name() string { return "krun" }
+
+// Libraries are what the machines are started with.
+func (b *Backend) Libraries() Libraries { return b.libs }
+
+// FindRunner returns the absolute path of waggle-krun. setting is a path
+// (WAGGLE_KRUN), or empty: then it is looked for beside this program.
+func FindRunner(setting string) (string, error) {
+	path, remedy := setting, "set WAGGLE_KRUN to its path"
+	if path == "" {
+		self, err := os.Executable()
+		if err != nil {
+			return "", fmt.Errorf("find waggle-krun: %w; %s", err, remedy)
+		}
+		path = filepath.Join(filepath.Dir(self), "waggle-krun")
+		remedy = "run `task build`, which puts it beside waggle, or " + remedy
+	}
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return "", fmt.Errorf("find waggle-krun: %w; %s", err, remedy)
+	}
+	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("%w: %w; %s", ErrNoRunner, err, remedy)
+	case !info.Mode().IsRegular() || info.Mode()&0o111 == 0:
+		return "", fmt.Errorf("%w: %s is not a program; %s", ErrNoRunner, path, remedy)
+	}
+	return path, nil
+}
