@@ -39,6 +39,8 @@ var rules = []rule{
 	{"host/disk", []string{"host/remedy"}, "disks are made of tar streams, not of images"},
 	{"host/vmm", nil, "what backends share knows none of them"},
 	{"host/qemu", []string{"host/qemu", "host/remedy", "host/vm", "host/vmm", "host/vhostvsock", "images/kernel"}, "a backend knows its contract and its device"},
+	{"host/krun/spec", nil, "what two programs agree on depends on nothing"},
+	{"host/krun", []string{"host/krun/spec", "host/krun/bootdisk", "host/vm", "host/vmm", "host/socket"}, "a backend knows its contract; what loads libkrun is waggle-krun's"},
 	{"host/guest", []string{"proto", "version", "host/vsock"}, "the client of guestd knows nothing of who boots it"},
 	{"host/socket", nil, "a way to talk knows nothing of what is said"},
 	{"host/admin", []string{"host/socket", "proto"}, "the server's own socket knows nothing of environments"},

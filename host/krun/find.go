@@ -2,6 +2,16 @@
 
 package krun
 
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+)
+
 // MinVersion is the first libkrun with everything that a machine needs.
 const MinVersion = "1.17.3"
 
@@ -18,14 +28,114 @@ type Library struct {
 type Libraries struct {
 	Krun, Firmware Library
 	// AtLeast is what libkrun's symbols say of its version: 1.17.3, 1.18.0 or
-	// 1.19.0 and later. Empty where they cannot be read.
+	// 1.19.0, and later. Empty where they cannot be read.
 	AtLeast string
 	// Looked are the directories that were looked into, in their order.
 	Looked []string
+}
+
+// names of the two libraries, the one that is meant first.
+type names struct{ krun, firmware []string }
+
+func namesFor(goos string) names {
+	if goos == "darwin" {
+		return names{[]string{"libkrun.1.dylib", "libkrun.dylib"}, []string{"libkrunfw.5.dylib", "libkrunfw.dylib"}}
+	}
+	// The major versions of the interface. libkrun itself opens the firmware by
+	// this name.
+	return names{[]string{"libkrun.so.1"}, []string{"libkrunfw.so.5"}}
 }
 
 // Find looks for libkrun and libkrunfw: in dir (WAGGLE_KRUN_LIB_DIR) alone if that
 // is given; else beside this program, in LD_LIBRARY_PATH and in the usual
 // directories of libraries. What it found is returned also with an error, which
 // names the remedy and wraps ErrNoLibrary, ErrNoFirmware or ErrUnfit.
-func Find(dir string) (Libraries, error) { return Libraries{Looked: []string{dir}}, ErrNoLibrary }
+func Find(dir string) (Libraries, error) {
+	if dir != "" {
+		return find([]string{dir, filepath.Join(dir, "lib64"), filepath.Join(dir, "lib")}, runtime.GOOS)
+	}
+	self, _ := os.Executable() // without it one place less is looked at
+	return find(libraryDirs(runtime.GOOS, runtime.GOARCH, self, os.Getenv), runtime.GOOS)
+}
+
+func find(dirs []string, goos string) (Libraries, error) {
+	l := Libraries{Looked: dirs}
+	want := namesFor(goos)
+	var ok bool
+	if l.Krun, ok = first(dirs, want.krun); !ok {
+		return l, fmt.Errorf("%w: no %s in %s: see docs/libkrun.md, or set WAGGLE_KRUN_LIB_DIR to its directory",
+			ErrNoLibrary, want.krun[0], strings.Join(dirs, ", "))
+	}
+	// The pair that was installed together is the one that fits.
+	dirs = append([]string{filepath.Dir(l.Krun.Path)}, dirs...)
+	if l.Firmware, ok = first(dirs, want.firmware); !ok {
+		return l, fmt.Errorf("%w: %s is there, but no %s in %s: install libkrunfw too (docs/libkrun.md), "+
+			"or put it beside libkrun", ErrNoFirmware, l.Krun.Path, want.firmware[0], strings.Join(slices.Compact(dirs), ", "))
+	}
+	var err error
+	if l.AtLeast, err = inspect(l.Krun, goos); err != nil {
+		return l, fmt.Errorf("%w: %s: %w", ErrUnfit, l.Krun.Path, err)
+	}
+	return l, nil
+}
+
+// first returns the first of names in the first directory that has one.
+func first(dirs, names []string) (Library, bool) {
+	for _, dir := range dirs {
+		for _, name := range names {
+			path := filepath.Join(dir, name)
+			real, err := filepath.EvalSymlinks(path)
+			if err != nil {
+				continue
+			}
+			info, err := os.Stat(real)
+			if err != nil || !info.Mode().IsRegular() {
+				continue
+			}
+			return Library{Path: path, Real: real, Version: versionOf(real)}, true
+		}
+	}
+	return Library{}, false
+}
+
+// triplets name Debian's directories of libraries.
+var triplets = map[string]string{"amd64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}
+
+// libraryDirs are absolute, each once. self is this program.
+func libraryDirs(goos, goarch, self string, getenv func(string) string) []string {
+	var dirs []string
+	if self != "" {
+		beside := filepath.Dir(self)
+		dirs = append(dirs, beside, filepath.Join(beside, "..", "lib64"), filepath.Join(beside, "..", "lib"))
+	}
+	if goos == "darwin" {
+		dirs = append(dirs, filepath.SplitList(getenv("DYLD_LIBRARY_PATH"))...)
+		dirs = append(dirs, "/opt/homebrew/lib", "/opt/homebrew/opt/libkrun/lib", "/opt/homebrew/opt/libkrunfw/lib",
+			"/opt/local/lib", "/usr/local/lib")
+	} else {
+		dirs = append(dirs, filepath.SplitList(getenv("LD_LIBRARY_PATH"))...)
+		dirs = append(dirs, systemDirs(goarch)...)
+	}
+	var clean []string
+	for _, dir := range dirs {
+		if dir = filepath.Clean(dir); filepath.IsAbs(dir) && !slices.Contains(clean, dir) {
+			clean = append(clean, dir)
+		}
+	}
+	return clean
+}
+
+// systemDirs are where Linux distributions and `make install` put libraries.
+func systemDirs(goarch string) []string {
+	triplet := triplets[goarch]
+	return []string{
+		"/usr/local/lib64", filepath.Join("/usr/local/lib", triplet), "/usr/local/lib",
+		"/usr/lib64", filepath.Join("/usr/lib", triplet), "/usr/lib",
+		"/lib64", filepath.Join("/lib", triplet), "/lib",
+	}
+}
+
+// tooOld says so of a version.
+func tooOld(version string) error {
+	return errors.New("version " + version + " is too old: " + MinVersion + " or later is needed (docs/libkrun.md)")
+}
