@@ -40,6 +40,8 @@ var rules = []rule{
 	{"host/vmm", nil, "what backends share knows none of them"},
 	{"host/qemu", []string{"host/qemu", "host/remedy", "host/vm", "host/vmm", "host/vhostvsock", "images/kernel"}, "a backend knows its contract and its device"},
 	{"host/krun/spec", nil, "what two programs agree on depends on nothing"},
+	{"host/krun/lib", []string{"host/krun/spec"}, "it calls libkrun and knows nothing else"},
+	{"host/krun/bootdisk", []string{"host/krun/spec", "host/vmm"}, "what a guest boots from depends on no backend"},
 	{"host/krun", []string{"host/krun/spec", "host/krun/bootdisk", "host/vm", "host/vmm", "host/socket"}, "a backend knows its contract; what loads libkrun is waggle-krun's"},
 	{"host/guest", []string{"proto", "version", "host/vsock"}, "the client of guestd knows nothing of who boots it"},
 	{"host/socket", nil, "a way to talk knows nothing of what is said"},
@@ -91,6 +93,23 @@ func TestRulesAreUsed(t *testing.T) {
 		require.True(t, slices.ContainsFunc(pkgs, func(p listed) bool {
 			return within(strings.TrimPrefix(p.ImportPath, module), r.pkg)
 		}), "no package for rule %q", r.pkg)
+	}
+}
+
+// TestOnlyKrunIsDynamic: whoever imports purego is linked dynamically, and
+// libkrun ends the process that calls it. That is waggle-krun alone.
+func TestOnlyKrunIsDynamic(t *testing.T) {
+	t.Parallel()
+	only := map[string]string{
+		"github.com/ebitengine/purego": "host/krun/lib",
+		module + "host/krun/lib":       "cmd/waggle-krun",
+	}
+	for _, p := range list(t) {
+		for _, imp := range p.Imports {
+			if may, ok := only[imp]; ok {
+				require.Equal(t, module+may, p.ImportPath, "%s is for %s alone", imp, may)
+			}
+		}
 	}
 }
 
