@@ -13,7 +13,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/Microsoft/hcsshim/ext4/tar2ext4"
 	"github.com/opencontainers/go-digest"
 )
 
@@ -181,16 +180,12 @@ func writeRoot(ctx context.Context, f *os.File, t *tree, spools []*spool, report
 		_ = pw.CloseWithError(err) // nil means EOF; it never fails
 		emitted <- err
 	}()
-	out := &sparseFile{f: f}
-	err := tar2ext4.ConvertTarToExt4(pr, out, tar2ext4.MaximumDiskSize(maxDisk))
+	err := FromTar(f, pr)
 	_ = pr.CloseWithError(errStopped)
 	if eerr := <-emitted; eerr != nil && !errors.Is(eerr, errStopped) {
 		return eerr
 	}
-	if err != nil {
-		return fmt.Errorf("write ext4: %w", err)
-	}
-	return out.finish()
+	return err
 }
 
 // errStopped ends the emitter after the ext4 writer has failed.
