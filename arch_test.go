@@ -41,7 +41,7 @@ var rules = []rule{
 	{"host/qemu", []string{"host/qemu", "host/remedy", "host/vm", "host/vmm", "host/vhostvsock", "images/kernel"}, "a backend knows its contract and its device"},
 	{"host/krun/spec", nil, "what two programs agree on depends on nothing"},
 	{"host/krun/lib", []string{"host/krun/spec"}, "it calls libkrun and knows nothing else"},
-	{"host/krun/bootdisk", []string{"host/krun/spec", "host/vmm"}, "what a guest boots from depends on no backend"},
+	{"host/krun/bootdisk", []string{"host/krun/spec", "host/vmm", "host/disk"}, "what a guest boots from depends on no backend"},
 	{"host/krun", []string{"host/krun/spec", "host/krun/bootdisk", "host/vm", "host/vmm", "host/socket"}, "a backend knows its contract; what loads libkrun is waggle-krun's"},
 	{"host/guest", []string{"proto", "version", "host/vsock"}, "the client of guestd knows nothing of who boots it"},
 	{"host/socket", nil, "a way to talk knows nothing of what is said"},
