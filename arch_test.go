@@ -41,6 +41,7 @@ var rules = []rule{
 	{"host/qemu", []string{"host/qemu", "host/remedy", "host/vm", "host/vmm", "host/vhostvsock", "images/kernel"}, "a backend knows its contract and its device"},
 	{"host/krun/spec", nil, "what two programs agree on depends on nothing"},
 	{"host/krun/lib", []string{"host/krun/spec"}, "it calls libkrun and knows nothing else"},
+	{"host/krun/jail", []string{"host/krun/spec"}, "a jail knows what it shows, not who is in it"},
 	{"host/krun/bootdisk", []string{"host/krun/spec", "host/vmm", "host/disk"}, "what a guest boots from depends on no backend"},
 	{"host/krun", []string{"host/krun/spec", "host/krun/bootdisk", "host/vm", "host/vmm", "host/socket"}, "a backend knows its contract; what loads libkrun is waggle-krun's"},
 	{"host/guest", []string{"proto", "version", "host/vsock"}, "the client of guestd knows nothing of who boots it"},
@@ -54,6 +55,7 @@ var rules = []rule{
 	{"images/kernel", []string{"images/kernel"}, "a build tool"},
 	{"guestd", []string{"guestd", "proto", "tartree", "version"}, "host and guestd meet only in proto"},
 	{"cmd/guestd", []string{"guestd", "proto", "version"}, "host and guestd meet only in proto"},
+	{"cmd/waggle-krun", []string{"host/krun/spec", "host/krun/jail", "host/krun/lib", "host/vmm"}, "it is libkrun's process and knows no machine but one"},
 	{"cmd/waggle", []string{"host", "proto", "tartree", "version"}, "the only wiring"},
 }
 

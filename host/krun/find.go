@@ -10,6 +10,8 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+
+	"github.com/stacklok/waggle/host/krun/spec"
 )
 
 // MinVersion is the first libkrun with everything that a machine needs.
@@ -98,9 +100,6 @@ func first(dirs, names []string) (Library, bool) {
 	return Library{}, false
 }
 
-// triplets name Debian's directories of libraries.
-var triplets = map[string]string{"amd64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}
-
 // libraryDirs are absolute, each once. self is this program.
 func libraryDirs(goos, goarch, self string, getenv func(string) string) []string {
 	var dirs []string
@@ -114,7 +113,7 @@ func libraryDirs(goos, goarch, self string, getenv func(string) string) []string
 			"/opt/local/lib", "/usr/local/lib")
 	} else {
 		dirs = append(dirs, filepath.SplitList(getenv("LD_LIBRARY_PATH"))...)
-		dirs = append(dirs, systemDirs(goarch)...)
+		dirs = append(dirs, spec.LibraryDirs(goarch)...)
 	}
 	var clean []string
 	for _, dir := range dirs {
@@ -123,16 +122,6 @@ func libraryDirs(goos, goarch, self string, getenv func(string) string) []string
 		}
 	}
 	return clean
-}
-
-// systemDirs are where Linux distributions and `make install` put libraries.
-func systemDirs(goarch string) []string {
-	triplet := triplets[goarch]
-	return []string{
-		"/usr/local/lib64", filepath.Join("/usr/local/lib", triplet), "/usr/local/lib",
-		"/usr/lib64", filepath.Join("/usr/lib", triplet), "/usr/lib",
-		"/lib64", filepath.Join("/lib", triplet), "/lib",
-	}
 }
 
 // tooOld says so of a version.
