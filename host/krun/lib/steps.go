@@ -146,7 +146,10 @@ func (c *calls) exec(ctx uint32) int32 {
 
 // Enter runs the machine on the calling thread. It returns only when that cannot
 // begin: libkrun ends the process with the machine.
-func (l *Library) Enter(ctx uint32) error { return l.calls.enter(ctx) }
+func (l *Library) Enter(ctx uint32) error {
+	plainCrashes()
+	return l.calls.enter(ctx)
+}
 
 func (c *calls) enter(ctx uint32) error {
 	s := step{"krun_start_enter", "the machine", maybeNoRight, func() int32 { return c.startEnter(ctx) }}
