@@ -28,19 +28,21 @@ func TestVersionJSON(t *testing.T) {
 	require.GreaterOrEqual(t, v.Max, v.Min)
 }
 
-// TestStatic holds the promise that waggle runs on any Linux: no interpreter,
-// so no C library.
+// TestStatic holds the promise that waggle runs on any Linux, and guestd in any
+// image: no interpreter, so no C library. waggle-krun is the exception.
 func TestStatic(t *testing.T) {
 	t.Parallel()
-	bin := filepath.Join(t.TempDir(), "waggle")
-	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", bin, ".")
-	cmd.Env = append(cmd.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64")
-	out, err := cmd.CombinedOutput()
-	require.NoError(t, err, "%s", out)
-	f, err := elf.Open(bin)
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = f.Close() })
-	for _, p := range f.Progs {
-		require.NotEqual(t, elf.PT_INTERP, p.Type)
+	for _, pkg := range []string{".", "../guestd"} {
+		bin := filepath.Join(t.TempDir(), "program")
+		cmd := exec.CommandContext(t.Context(), "go", "build", "-o", bin, pkg)
+		cmd.Env = append(cmd.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64")
+		out, err := cmd.CombinedOutput()
+		require.NoError(t, err, "%s", out)
+		f, err := elf.Open(bin)
+		require.NoError(t, err)
+		for _, p := range f.Progs {
+			require.NotEqual(t, elf.PT_INTERP, p.Type, pkg)
+		}
+		require.NoError(t, f.Close())
 	}
 }

@@ -34,10 +34,7 @@ type child struct {
 
 // launch starts waggle-krun with m: in namespaces, or where these are refused
 // without, and then it knows why.
-func (b *Backend) launch(ctx context.Context, m spec.Machine, nic *vm.NIC) (child, error) {
-	if err := ctx.Err(); err != nil {
-		return child{}, fmt.Errorf("start waggle-krun: %w", context.Cause(ctx))
-	}
+func (b *Backend) launch(m spec.Machine, nic *vm.NIC) (child, error) {
 	c, err := b.spawn(m, nic, isolated(m.User))
 	if err != nil && m.Confine == spec.Namespaces && refused(err) {
 		m.Confine, m.Reason = spec.Landlock, err.Error()

@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"runtime"
 
+	"github.com/stacklok/waggle/host/krun/spec"
+	"github.com/stacklok/waggle/host/vm"
 	"github.com/stacklok/waggle/host/vmm"
 )
 
@@ -54,12 +56,14 @@ type Backend struct {
 	cfg  Config
 	libs Libraries
 	kvm  string // empty on macOS
-	log  *slog.Logger
+	// launcher is launch, but in tests that refuse namespaces.
+	launcher func(*Backend, spec.Machine, *vm.NIC) (child, error)
+	log      *slog.Logger
 }
 
 // New checks that everything a machine needs is there, and starts nothing.
 func New(cfg Config) (*Backend, error) {
-	b := &Backend{cfg: cfg, log: cfg.Logger}
+	b := &Backend{cfg: cfg, log: cfg.Logger, launcher: (*Backend).launch}
 	if b.log == nil {
 		b.log = slog.New(slog.DiscardHandler)
 	}

@@ -27,28 +27,29 @@ var errSlowReader = errors.New("its reader is too slow")
 // queue is between the VMM, which must be read at once because the whole machine
 // waits for that, and a reader that may take its time.
 type queue struct {
-	mu     sync.Mutex
-	data   []byte
-	closed bool
+	mu       sync.Mutex
+	data     []byte
+	closed   bool
+	patience time.Duration
 	// filled and drained have room for one and say that it is worth looking again.
 	filled, drained chan struct{}
 }
 
 func newQueue() *queue {
-	return &queue{filled: make(chan struct{}, 1), drained: make(chan struct{}, 1)}
+	return &queue{patience: patience, filled: make(chan struct{}, 1), drained: make(chan struct{}, 1)}
 }
 
 // fill reads r to its end. It returns errSlowReader when there was no room for
-// patience.
+// its patience.
 func (q *queue) fill(r io.Reader) error {
 	defer q.close()
 	buf := make([]byte, chunk)
-	timer := time.NewTimer(patience)
+	timer := time.NewTimer(q.patience)
 	defer timer.Stop()
 	for {
 		n, err := r.Read(buf)
 		if n > 0 {
-			timer.Reset(patience)
+			timer.Reset(q.patience)
 			for !q.put(buf[:n]) {
 				select {
 				case <-q.drained:

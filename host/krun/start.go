@@ -38,12 +38,15 @@ func (b *Backend) start(ctx context.Context, s vm.Spec) (*machine, error) {
 	if err != nil {
 		return nil, err
 	}
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("start waggle-krun: %w", context.Cause(ctx))
+	}
 	dir, err := makeDirectory(s.Dir, inside.User)
 	if err != nil {
 		return nil, err
 	}
 	inside.Dir = dir.path
-	child, err := b.launch(ctx, inside, s.NIC)
+	child, err := b.launcher(b, inside, s.NIC)
 	if err != nil {
 		return nil, errors.Join(err, dir.remove())
 	}
