@@ -152,9 +152,8 @@ func (f *fixture) ask(t *testing.T, command string) string {
 	require.NoError(t, err)
 	defer conn.Close()
 	require.NoError(t, conn.SetDeadline(time.Now().Add(limit)))
-	_, err = fmt.Fprintln(conn, command)
-	require.NoError(t, err)
-	reply, _ := io.ReadAll(conn) // a VMM that ends answers nothing
+	_, _ = fmt.Fprintln(conn, command) // a stream that is refused may be gone before
+	reply, _ := io.ReadAll(conn)       // a VMM that ends answers nothing
 	return strings.TrimSpace(string(reply))
 }
 

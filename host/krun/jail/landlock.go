@@ -55,9 +55,9 @@ func landlockVersion() (int, error) {
 	case errno == 0:
 		return int(v), nil
 	case errors.Is(errno, unix.EOPNOTSUPP):
-		return 0, errors.New("Landlock is switched off: add landlock to the kernel's lsm= parameter") //nolint:staticcheck // a name begins with a capital
+		return 0, errors.New("this kernel's Landlock is switched off: add landlock to its lsm= parameter")
 	case errors.Is(errno, unix.ENOSYS):
-		return 0, errors.New("this kernel has no Landlock: it came with Linux 5.13") //nolint:staticcheck // a name begins with a capital
+		return 0, errors.New("this kernel has no Landlock: it came with Linux 5.13")
 	}
 	return 0, fmt.Errorf("ask for Landlock: %w", errno)
 }
