@@ -357,8 +357,15 @@ func TestListen(t *testing.T) {
 		require.Error(t, err, addr)
 		require.Contains(t, err.Error(), addr)
 	}
+	for _, port := range []string{"99999", "-1", "", "http"} {
+		_, err := edge.Listen(t.Context(), "127.0.0.1:"+port)
+		require.ErrorContains(t, err, "give 0 to 65535", port)
+		require.NotContains(t, err.Error(), "another program")
+	}
 	ln, err := edge.Listen(t.Context(), "127.0.0.1:0")
 	require.NoError(t, err)
+	_, err = edge.Listen(t.Context(), ln.Addr().String())
+	require.ErrorContains(t, err, "another program has the port")
 	require.NoError(t, ln.Close())
 }
 

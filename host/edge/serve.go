@@ -9,6 +9,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strconv"
+	"syscall"
 	"time"
 )
 
@@ -22,9 +24,12 @@ const (
 
 // CheckAddr says whether Listen takes addr.
 func CheckAddr(addr string) error {
-	host, _, err := net.SplitHostPort(addr)
+	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
 		return fmt.Errorf("listen address %q is not host:port, such as 127.0.0.1:8080: %w", addr, err)
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return fmt.Errorf("listen address %q has the port %q: give 0 to 65535, where 0 takes any that is free", addr, port)
 	}
 	if !isLoopback(host) {
 		return fmt.Errorf("listen address %q is not loopback: there is no authentication yet, so anyone who reached it could run code here; use 127.0.0.1 and a tunnel (ssh -L)", addr)
@@ -40,9 +45,21 @@ func Listen(ctx context.Context, addr string) (net.Listener, error) {
 	}
 	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
 	if err != nil {
-		return nil, fmt.Errorf("listen on %s: %w; another program has the port, or choose one with --listen-addr", addr, err)
+		return nil, fmt.Errorf("listen on %s: %w; %s", addr, err, listenRemedy(err))
 	}
 	return ln, nil
+}
+
+// listenRemedy says what to do about an address that cannot be had.
+func listenRemedy(err error) string {
+	const other = "choose another with --listen-addr"
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return "another program has the port: end it, or " + other
+	case errors.Is(err, syscall.EACCES):
+		return "ports below 1024 are root's: " + other
+	}
+	return other
 }
 
 // Serve serves ln, which it closes, until ctx ends. Calls in flight then have
