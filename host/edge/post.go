@@ -20,7 +20,8 @@ const headerProtocol = mcp.HeaderProtocolVersion
 
 // envelope is what the edge reads of a message; mcp-go reads the rest.
 type envelope struct {
-	Method string `json:"method"`
+	ID     json.RawMessage `json:"id"`
+	Method string          `json:"method"`
 	Params struct {
 		Meta map[string]json.RawMessage `json:"_meta"`
 	} `json:"params"`
@@ -38,6 +39,14 @@ func (e *Edge) servePost(w http.ResponseWriter, r *http.Request) {
 
 	id := r.Header.Get(server.HeaderKeySessionID)
 	modern := isModern(r.Header.Get(headerProtocol), metaVersion(msg.Params.Meta))
+	if number := tooLarge(body); number != "" {
+		status := http.StatusOK // as mcp-go answers in each era
+		if modern {
+			status = http.StatusBadRequest
+		}
+		e.refuseNumber(w, msg.ID, number, status)
+		return
+	}
 	if msg.Method == "notifications/cancelled" && (modern || id == "") {
 		// mcp-go keys calls in flight by session id, which is empty here: one
 		// client could end another's call. In the newer era a client cancels by
