@@ -97,20 +97,19 @@ func (e *Edge) serveMCP(w http.ResponseWriter, r *http.Request) {
 	switch r.Method {
 	case http.MethodPost:
 		e.servePost(w, r)
-	case http.MethodGet:
-		// mcp-go would open a stream for any id, and make a session for none.
+	case http.MethodGet, http.MethodDelete:
+		// mcp-go would open a stream for any id and make a session for none, and call
+		// it a success to end one that it does not know.
 		switch id := r.Header.Get(server.HeaderKeySessionID); {
 		case isModern(r.Header.Get(headerProtocol), ""):
 			e.mcp.ServeHTTP(w, r) // refuses in the words of its protocol
 		case id == "":
-			http.Error(w, "a GET needs the Mcp-Session-Id that initialize returned", http.StatusBadRequest)
+			http.Error(w, "a "+r.Method+" needs the Mcp-Session-Id that initialize returned", http.StatusBadRequest)
 		case !e.sessions.known(id):
 			http.Error(w, "unknown session: send initialize again", http.StatusNotFound)
 		default:
 			e.mcp.ServeHTTP(w, r)
 		}
-	case http.MethodDelete:
-		e.mcp.ServeHTTP(w, r)
 	default:
 		w.Header().Set("Allow", "GET, POST, DELETE")
 		http.Error(w, "method not allowed: MCP requests are POSTs", http.StatusMethodNotAllowed)
