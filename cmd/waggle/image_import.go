@@ -36,29 +36,34 @@ func (imageImportCmd) Help() string {
 
 // Run prints the digest of the image.
 func (c *imageImportCmd) Run(ctx context.Context) error {
+	in, name, err := c.source(ctx)
+	if err != nil {
+		return fmt.Errorf("import image: %w", err)
+	}
+	defer func() { _ = in.Close() }()
 	store, err := c.openStore()
 	if err != nil {
 		return err
 	}
-	in := readUntil(ctx, os.Stdin)
-	if c.Tar != "-" {
-		f, err := os.Open(c.Tar)
-		if err != nil {
-			return fmt.Errorf("import image: %w", err)
-		}
-		defer func() { _ = f.Close() }()
-		in = f
-	}
 	say := newProgress(os.Stderr, false)
 	defer say.done()
-	say.step("reading " + c.Tar)
+	say.step("reading " + name)
 	cfg := image.Config{Env: c.Env, User: c.User, WorkingDir: c.Workdir, Labels: c.Label}
 	img, err := store.ImportRootfs(ctx, in, c.Ref, c.Arch, cfg)
 	if err != nil {
-		return fmt.Errorf("import image: %w", err)
+		return fmt.Errorf("import image from %s: %w", name, err)
 	}
 	say.done()
 	return printImage(os.Stdout, img)
+}
+
+// source opens the tar, and says what to call it.
+func (c *imageImportCmd) source(ctx context.Context) (io.ReadCloser, string, error) {
+	if c.Tar == "-" {
+		return io.NopCloser(readUntil(ctx, os.Stdin)), "the standard input", nil
+	}
+	f, err := os.Open(c.Tar)
+	return f, c.Tar, err
 }
 
 func printImage(w io.Writer, img *image.Image) error {

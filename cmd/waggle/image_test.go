@@ -5,6 +5,7 @@ package main
 import (
 	"archive/tar"
 	"bytes"
+	"compress/gzip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -54,6 +55,51 @@ func TestImageCommands(t *testing.T) {
 	images, err = store.List()
 	require.NoError(t, err)
 	require.Empty(t, images)
+}
+
+// TestImportOfPart: whichever part of a tar is missing, it is said which file is not
+// whole and what to do, and nothing is stored.
+func TestImportOfPart(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	data := dataFlags{DataDir: filepath.Join(dir, "data")}
+	rootfs := filepath.Join(dir, "root.tar")
+	writeTar(t, rootfs)
+	plain, err := os.ReadFile(rootfs)
+	require.NoError(t, err)
+	var zipped bytes.Buffer
+	z := gzip.NewWriter(&zipped)
+	_, err = z.Write(plain)
+	require.NoError(t, err)
+	require.NoError(t, z.Close())
+	packed := zipped.Bytes()
+	flipped := bytes.Clone(packed)
+	flipped[len(flipped)-6] ^= 1 // of the checksum
+	for name, part := range map[string][]byte{
+		"header alone":   packed[:8],
+		"half":           packed[:len(packed)/2],
+		"half of it":     packed[:len(packed)-4],
+		"other checksum": flipped,
+		"plain":          plain[:700],
+		"no tar":         []byte("hello"),
+	} {
+		file := filepath.Join(dir, name)
+		require.NoError(t, os.WriteFile(file, part, 0o600))
+		err := (&imageImportCmd{dataFlags: data, Tar: file, Ref: "mine/part"}).Run(t.Context())
+		require.ErrorIs(t, err, image.ErrCorrupt, name)
+		for _, want := range []string{file, "mine/part", "damaged or was cut short", "fetch it again"} {
+			require.ErrorContains(t, err, want, name)
+		}
+	}
+	store, err := data.openStore()
+	require.NoError(t, err)
+	images, err := store.List()
+	require.NoError(t, err)
+	require.Empty(t, images)
+	none := filepath.Join(dir, "none")
+	err = (&imageImportCmd{dataFlags: dataFlags{DataDir: filepath.Join(dir, "other")}, Tar: none, Ref: "mine/none"}).Run(t.Context())
+	require.ErrorIs(t, err, os.ErrNotExist)
+	require.NoDirExists(t, filepath.Join(dir, "other"))
 }
 
 func TestDefaultDataDir(t *testing.T) {

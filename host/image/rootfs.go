@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"runtime"
 	"slices"
@@ -52,7 +53,7 @@ func (s *Store) ImportRootfs(ctx context.Context, r io.Reader, ref, arch string,
 func (s *Store) importRootfs(ctx context.Context, r io.Reader, name, arch string, cfg Config) (*Image, error) {
 	plain, _, err := compression.AutoDecompress(r)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
+		return nil, torn(err)
 	}
 	layer, diffID, err := s.putLayer(ctx, plain)
 	if err = errors.Join(err, plain.Close()); err != nil {
@@ -119,11 +120,25 @@ func compress(w io.Writer, diff digest.Digester, r io.Reader) error {
 		}
 	}
 	if errors.Is(err, io.EOF) && entries > 0 {
-		_, err = io.CopyBuffer(onlyWriter{io.Discard}, tee, buf)
-	} else if !errors.Is(err, errStopped) && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
-		err = fmt.Errorf("%w: not a whole tar: %w", ErrCorrupt, err)
+		// What packs a tar says at its very end that something is wrong.
+		if _, err = io.CopyBuffer(onlyWriter{io.Discard}, tee, buf); err != nil {
+			err = torn(err)
+		}
+	} else {
+		err = torn(err)
 	}
 	return errors.Join(err, z.Close())
+}
+
+// torn is the error of a tar that is not whole, unless err is of another kind: the
+// host's, the end of a context, or ours.
+func torn(err error) error {
+	var host *fs.PathError
+	switch {
+	case errors.Is(err, errStopped), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded), errors.As(err, &host):
+		return err
+	}
+	return fmt.Errorf("%w: it is not a whole tar (%w): it is damaged or was cut short; fetch it again", ErrCorrupt, err)
 }
 
 // onlyReader hides WriteTo, so that the buffer given to CopyBuffer is used.
