@@ -189,6 +189,13 @@ func TestFiles(t *testing.T) {
 		_, err := m.ReadFile(ctx, id, path, 0, 0)
 		require.ErrorIs(t, err, want, path)
 	}
+	for _, path := range []string{environment.Home + "/x/", "/", environment.Home + "/.", "/a/.."} {
+		_, err := m.WriteFile(ctx, id, path, nil)
+		require.ErrorIs(t, err, environment.ErrInvalidArgument, path)
+		require.ErrorContains(t, err, "names a directory", path)
+	}
+	_, err = m.ReadFile(ctx, id, environment.Home+"/x", 0, 0)
+	require.ErrorIs(t, err, environment.ErrFileNotFound)
 	_, err = m.ReadFile(ctx, id, file, -1, 0)
 	require.ErrorIs(t, err, environment.ErrInvalidArgument)
 	_, err = m.ReadFile(ctx, id, file, 0, 1<<30)

@@ -60,7 +60,11 @@ type Listing struct {
 
 // WriteFile replaces a file as a whole and makes missing parent directories.
 func (m *Manager) WriteFile(ctx context.Context, id, name string, data []byte) (f File, err error) {
-	err = m.fileCall(ctx, id, name, nil, func(ctx context.Context, g *guest.Client, name string) error {
+	var wrong error
+	if strings.HasSuffix(name, "/") || strings.HasSuffix(name, "/.") || strings.HasSuffix(name, "/..") {
+		wrong = invalid("path", "%q names a directory: give the path of a file, such as %s", plain(name, 128), path.Join("/", plain(name, 128), "data.csv"))
+	}
+	err = m.fileCall(ctx, id, name, wrong, func(ctx context.Context, g *guest.Client, name string) error {
 		open := &guestv1.WriteOpen{Path: name, MakeParents: true, Size: new(uint64(len(data)))}
 		resp, err := g.WriteFile(ctx, open, bytes.NewReader(data))
 		if err != nil {
