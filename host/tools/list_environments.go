@@ -4,7 +4,7 @@ package tools
 
 import (
 	"context"
-	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -23,14 +23,16 @@ type listEnvironmentsOutput struct {
 
 func (t *tools) listEnvironments(context.Context, *call, listEnvironmentsInput) (listEnvironmentsOutput, string, error) {
 	out := listEnvironmentsOutput{Environments: []environmentOutput{}, MaxEnvironments: t.manager.Max()}
-	var text strings.Builder
+	var lines []string
 	for _, info := range t.manager.List() {
 		e := outputOf(info)
 		out.Environments = append(out.Environments, e)
-		fmt.Fprintf(&text, "%s %s %s %s %s\n", e.EnvironmentID, e.Runtime, e.State, e.Name, e.Cause)
+		words := []string{e.EnvironmentID, e.Runtime, e.State, e.Name, e.Cause}
+		words = slices.DeleteFunc(words, func(w string) bool { return w == "" })
+		lines = append(lines, strings.Join(words, " "))
 	}
 	if len(out.Environments) == 0 {
 		return out, "There are no environments; create_environment makes one.", nil
 	}
-	return out, text.String(), nil
+	return out, strings.Join(lines, "\n"), nil
 }

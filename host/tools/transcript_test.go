@@ -4,6 +4,7 @@ package tools_test
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -75,7 +76,7 @@ func TestTranscript(t *testing.T) {
 
 			r = c.tool("list_environments", args{})
 			require.Len(t, r.out()["environments"], 1)
-			require.Contains(t, r.text(), id)
+			require.Equal(t, id+" python running demo", r.text())
 
 			r = c.tool("destroy_environment", args{"environment_id": id})
 			require.Equal(t, true, r.out()["destroyed"])
@@ -91,6 +92,7 @@ func TestBadInput(t *testing.T) {
 	_, url := newServer(t, 1)
 	c := connect(t, url, legacy)
 	id := c.tool("create_environment", args{"runtime": "shell"}).out()["environment_id"]
+	require.Equal(t, fmt.Sprint(id, " shell running"), c.tool("list_environments", nil).text(), "it has no name")
 	for _, tc := range []struct {
 		name, tool string
 		args       args
