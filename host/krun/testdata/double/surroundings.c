@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What a machine's process has around it when it enters: what a guest that breaks
+// out of libkrun would find. Recorded once, for the tests of the jail.
+
+#include "double.h"
+
+#include <dirent.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+extern char **environ;
+
+enum { MAX_LISTED = 256 };
+
+struct list {
+	const char *words[MAX_LISTED + 1];
+	int n;
+};
+
+static void list_add(struct list *l, const char *word)
+{
+	if (l->n < MAX_LISTED)
+		l->words[l->n++] = copied(word);
+}
+
+static void list_put(struct call *c, const char *key, struct list *l)
+{
+	call_words(c, key, l->words);
+	for (int i = 0; i < l->n; i++)
+		free((char *)l->words[i]);
+	l->n = 0;
+}
+
+// list_tree adds the paths below dir but those of /proc, in no order.
+static void list_tree(struct list *l, const char *dir, int depth)
+{
+	char path[4096];
+	DIR *d = opendir(dir[0] == 0 ? "/" : dir);
+	if (d == NULL)
+		return;
+	for (struct dirent *e = readdir(d); e != NULL; e = readdir(d)) {
+		struct stat st;
+		if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
+			continue;
+		snprintf(path, sizeof path, "%s/%s", dir, e->d_name);
+		list_add(l, path);
+		bool below = lstat(path, &st) == 0 && S_ISDIR(st.st_mode) && strcmp(path, "/proc") != 0;
+		if (below && depth > 0)
+			list_tree(l, path, depth - 1);
+	}
+	closedir(d);
+}
+
+static void list_descriptors(struct list *l)
+{
+	char path[64], target[4096], line[4200];
+	for (int fd = 0; fd < 256; fd++) {
+		snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+		ssize_t n = readlink(path, target, sizeof target - 1);
+		if (n < 0)
+			continue;
+		target[n] = 0;
+		snprintf(line, sizeof line, "%d %s", fd, target);
+		list_add(l, line);
+	}
+}
+
+// put_status records what the kernel says of this thread's rights.
+static void put_status(struct call *c)
+{
+	static const char *const keys[] = {"CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Groups", "Uid", "Gid", "Umask"};
+	char line[512];
+	FILE *f = fopen("/proc/thread-self/status", "re");
+	if (f == NULL)
+		return;
+	while (fgets(line, sizeof line, f) != NULL) {
+		char *colon = strchr(line, ':');
+		if (colon == NULL)
+			continue;
+		*colon = 0;
+		char *value = colon + 1 + strspn(colon + 1, " \t");
+		value[strcspn(value, "\n")] = 0;
+		for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
+			if (strcmp(line, keys[i]) == 0)
+				call_text(c, line, value);
+	}
+	fclose(f);
+}
+
+void surroundings_record(void)
+{
+	struct call c;
+	call_open(&c, "surroundings");
+	struct list l = {.n = 0};
+	call_words(&c, "env", (const char *const *)environ);
+	put_status(&c);
+	list_descriptors(&l);
+	list_put(&c, "fds", &l);
+	memset(&l, 0, sizeof l);
+	if (access(JAIL_DIR, F_OK) == 0) // else it is all of the test's machine
+		list_tree(&l, "", 3);
+	list_put(&c, "files", &l);
+	call_event(&c);
+}
