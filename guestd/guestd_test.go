@@ -110,3 +110,13 @@ func TestInfo(t *testing.T) {
 	// It is counted out after its end was told.
 	require.Eventually(t, func() bool { return info().GetRunningExecs() == 0 }, 10*time.Second, time.Millisecond)
 }
+
+// TestNoPlaceForOutput: a guestd that cannot start says why.
+func TestNoPlaceForOutput(t *testing.T) {
+	t.Setenv("TMPDIR", filepath.Join(t.TempDir(), "none"))
+	l, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
+	require.NoError(t, err)
+	err = guestd.Serve(t.Context(), l, guestd.Config{User: strconv.Itoa(os.Getuid())})
+	require.ErrorIs(t, err, os.ErrNotExist)
+	require.ErrorContains(t, err, "prepare services")
+}

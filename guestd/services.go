@@ -51,8 +51,8 @@ type services struct {
 }
 
 // newServices starts what Serve needs. After an error nothing is left of it.
-func newServices(cfg Config) (s *services, err error) {
-	s = &services{activity: newActivity()}
+func newServices(cfg Config) (_ *services, err error) {
+	s := &services{activity: newActivity()}
 	reaper := cfg.Reaper
 	if reaper == nil {
 		reaper = reap.New()
