@@ -6,6 +6,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -88,18 +89,19 @@ static bool bootable(const struct context *x)
 	return read && magic[0] == 0x53 && magic[1] == 0xef; // ext4
 }
 
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *at)
+{
+	(void)st, (void)type, (void)at;
+	return remove(path);
+}
+
 // leave ends the process as libkrun does: at once, and with a code that says
 // nothing of the guest.
 static _Noreturn void leave(const struct context *x)
 {
-	char path[64];
-	for (int i = 0; i < x->nports; i++) {
-		snprintf(path, sizeof path, SOCKETS "/%u", x->ports[i].number);
-		unlink(path);
-	}
-	if (x->empty != NULL)
-		rmdir(x->empty);
 	const char *code = order_value("exit");
+	if (x->empty != NULL)
+		nftw(x->empty, remove_one, 8, FTW_DEPTH | FTW_PHYS);
 	_exit(code != NULL ? atoi(code) : 0);
 }
 

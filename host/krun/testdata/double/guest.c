@@ -85,8 +85,9 @@ static void prepare(struct plan *p)
 		p->argv[n++] = p->x->argv[i];
 	p->envp[0] = "HOME=/";
 	p->envp[1] = "TERM=linux";
-	for (int i = 0; p->x->envp[i] != NULL && i < MAX_ARGS - 3; i++)
-		p->envp[i + 2] = p->x->envp[i];
+	p->envp[2] = "TMPDIR=" SOCKETS; // the one place that it may write to, whatever the jail
+	for (int i = 0; p->x->envp[i] != NULL && i < MAX_ARGS - 4; i++)
+		p->envp[i + 3] = p->x->envp[i];
 	// Not root inside: that user has groups to set for what it starts.
 	snprintf(p->uid_map, sizeof p->uid_map, "%u %u 1\n", geteuid() == 0 ? 1000 : geteuid(), geteuid());
 	snprintf(p->gid_map, sizeof p->gid_map, "%u %u 1\n", getegid() == 0 ? 1000 : getegid(), getegid());
