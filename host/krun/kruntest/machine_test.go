@@ -82,16 +82,14 @@ func await(t *testing.T, run *played, is func() bool) {
 	}
 }
 
-// TestMachine starts guestd, which says that it is ready, runs a command and ends
-// with its machine.
-func TestMachine(t *testing.T) {
-	t.Parallel()
-	p := newPlayer(t, Options{})
+// bootReady starts a machine and returns when its guest has said that it is ready.
+// Before that, a stream to it may be refused, or end after a while.
+func bootReady(t *testing.T, p *player) *played {
+	t.Helper()
 	ready, err := net.Listen("unix", filepath.Join(p.dir, "ready.sock"))
 	require.NoError(t, err)
 	defer ready.Close()
 	run := boot(t, p)
-
 	require.NoError(t, ready.(*net.UnixListener).SetDeadline(time.Now().Add(playLimit)))
 	go func() {
 		<-run.done
@@ -100,6 +98,15 @@ func TestMachine(t *testing.T) {
 	conn, err := ready.Accept()
 	require.NoError(t, err, "%s", &run.stderr)
 	greet(t, conn)
+	return run
+}
+
+// TestMachine starts guestd, which says that it is ready, runs a command and ends
+// with its machine.
+func TestMachine(t *testing.T) {
+	t.Parallel()
+	p := newPlayer(t, Options{})
+	run := bootReady(t, p)
 	require.Contains(t, serveOne(t, p), "hello")
 
 	record := p.record(t)
@@ -138,14 +145,18 @@ func (l lingering) Close() error {
 	return l.Conn.Close()
 }
 
+func (p *player) client() *guest.Client {
+	return guest.New(func(ctx context.Context) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(p.dir, "guestd.sock"))
+	})
+}
+
 // serveOne runs one command of the guest and returns what it said.
 func serveOne(t *testing.T, p *player) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), playLimit)
 	defer cancel()
-	client := guest.New(func(ctx context.Context) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(p.dir, "guestd.sock"))
-	})
+	client := p.client()
 	defer client.Close()
 	var stdout bytes.Buffer
 	exited, err := client.Run(ctx, guest.Exec{
@@ -176,12 +187,22 @@ func gone(pid string) bool {
 func TestSilentMachine(t *testing.T) {
 	t.Parallel()
 	p := newPlayer(t, Options{Orders: []string{"ready=no"}})
-	boot(t, p)
-	await(t, &played{done: make(chan struct{})}, func() bool {
-		console, err := os.ReadFile(filepath.Join(p.dir, "console"))
-		return err == nil && strings.Contains(string(console), "booting")
+	ready, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(p.dir, "ready.sock")})
+	require.NoError(t, err)
+	defer ready.Close()
+	run := boot(t, p)
+	await(t, run, func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), playLimit)
+		defer cancel()
+		client := p.client()
+		defer client.Close()
+		_, err := client.Info(ctx)
+		return err == nil
 	})
 	require.Contains(t, serveOne(t, p), "hello")
+	require.NoError(t, ready.SetDeadline(time.Now()))
+	_, err = ready.Accept()
+	require.ErrorIs(t, err, os.ErrDeadlineExceeded)
 }
 
 // TestEnd is what comes of a machine that ends by itself.
@@ -230,9 +251,8 @@ func TestEnd(t *testing.T) {
 // the host hears nothing any more, not even an end.
 func TestHalfClose(t *testing.T) {
 	t.Parallel()
-	p := newPlayer(t, Options{Orders: []string{"ready=no"}})
-	boot(t, p)
-	require.Contains(t, serveOne(t, p), "hello")
+	p := newPlayer(t, Options{})
+	bootReady(t, p)
 	conn, err := net.Dial("unix", filepath.Join(p.dir, "guestd.sock"))
 	require.NoError(t, err)
 	defer conn.Close()
