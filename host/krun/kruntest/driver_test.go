@@ -11,7 +11,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -47,7 +46,14 @@ func shortDir(t *testing.T) string {
 type played struct {
 	cmd            *exec.Cmd
 	stdout, stderr bytes.Buffer
+	console        string
 	done           chan struct{}
+}
+
+// said is all that a driver and its guest had to say, once it has ended.
+func (r *played) said() string {
+	console, _ := os.ReadFile(r.console)
+	return fmt.Sprintf("%v\n%s\n%s", r.cmd.ProcessState, &r.stderr, console)
 }
 
 // start makes the driver call what the lines say, with spaces for the tabs.
@@ -55,11 +61,10 @@ func (p *player) start(t *testing.T, lines ...string) *played {
 	t.Helper()
 	driver, err := once(buildDriver, "driver")
 	require.NoError(t, err)
-	run := &played{cmd: exec.CommandContext(t.Context(), driver, p.library), done: make(chan struct{})}
+	run := &played{cmd: exec.CommandContext(t.Context(), driver, p.library), console: filepath.Join(p.dir, "console"), done: make(chan struct{})}
 	run.cmd.Stdin = strings.NewReader(strings.ReplaceAll(strings.Join(lines, "\n"), " ", "\t") + "\n")
 	run.cmd.Stdout, run.cmd.Stderr = &run.stdout, &run.stderr
 	run.cmd.Env = []string{"LD_LIBRARY_PATH=" + p.firmware, "TMPDIR=" + p.dir, "DOUBLE_DIR=" + p.dir}
-	run.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	require.NoError(t, run.cmd.Start())
 	go func() {
 		defer close(run.done)

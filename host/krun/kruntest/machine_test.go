@@ -75,7 +75,7 @@ func await(t *testing.T, run *played, is func() bool) {
 		select {
 		case <-time.After(10 * time.Millisecond):
 		case <-run.done:
-			require.FailNow(t, "the machine has ended", "%s", &run.stderr)
+			require.FailNow(t, "the machine has ended", "%s", run.said())
 		case <-deadline:
 			require.FailNow(t, "it does not happen", "%s", &run.stderr)
 		}
