@@ -52,6 +52,7 @@ type Options struct {
 	//	kvm=check         /dev/kvm is opened, and SIGABRT is what happens without it
 	//	boot=panic        the guest's kernel finds no root
 	//	ready=no          guestd serves, but never says so
+	//	late=MS           what the host writes is read so much later, and lost if it closes
 	//	exit=CODE         the machine ends as soon as it has started
 	Orders []string
 }

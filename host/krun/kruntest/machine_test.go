@@ -264,3 +264,14 @@ func TestHalfClose(t *testing.T) {
 	require.ErrorIs(t, err, os.ErrDeadlineExceeded)
 	require.Contains(t, serveOne(t, p), "hello", "others go on")
 }
+
+// TestLate reads late from a host that waits for the guest to close first.
+func TestLate(t *testing.T) {
+	t.Parallel()
+	p := newPlayer(t, Options{Orders: []string{"late=500"}})
+	run := bootReady(t, p)
+	await(t, run, func() bool {
+		console, err := os.ReadFile(filepath.Join(p.dir, "console"))
+		return err == nil && strings.Contains(string(console), "msg=ready")
+	})
+}
