@@ -10,8 +10,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/types/known/durationpb"
-
-	guestv1 "github.com/stacklok/waggle/proto/gen/waggle/guest/v1"
 )
 
 // trees is what becomes of the processes that a command has started.
@@ -24,6 +22,9 @@ func trees() []Scenario {
 		{"left running", None, leftRunning},
 		{"left running as a daemon", Cgroup, leftDaemon},
 		{"keep children", None, keepChildren},
+		{"follow kept children", None, followKept},
+		{"signal kept children", None, signalKept},
+		{"timeout of kept children", None, timeoutKept},
 	}
 }
 
@@ -79,22 +80,4 @@ func leftDaemon(ctx context.Context, t *testing.T, g *Guest) {
 	require.EqualValues(t, 1, f.exited.GetLeftRunning())
 	require.Zero(t, f.exited.GetExitCode())
 	require.Zero(t, g.living(ctx, t, start))
-}
-
-func keepChildren(ctx context.Context, t *testing.T, g *Guest) {
-	start := shell("(trap 'echo bye; exit 0' TERM; echo child; while :; do sleep 0.05; done) & sleep 0.5; echo main")
-	start.KeepChildren = true
-	start.KillGrace = durationpb.New(limit / 2)
-	f := g.run(ctx, t, start)
-	require.Zero(t, f.exited.GetExitCode())
-	require.Positive(t, f.exited.GetLeftRunning())
-	require.Equal(t, "child\nmain\n", f.stdout.String())
-	require.Positive(t, g.living(ctx, t, start), "the client has gone, they live")
-
-	require.NoError(t, g.signal(ctx, &guestv1.ProcessSignalRequest{ExecId: start.GetExecId(), Terminate: true}))
-	eventually(ctx, t, func() bool { return g.living(ctx, t, start) == 0 })
-	// What they wrote later is there for those who attach later.
-	eventually(ctx, t, func() bool { return g.info(ctx, t, start.GetExecId()).GetExited().GetCancelled() })
-	later := g.attach(ctx, t, start.GetExecId(), f.stdout.Bytes())
-	require.Equal(t, "child\nmain\nbye\n", later.stdout.String())
 }

@@ -56,13 +56,13 @@ func (x *execution) supervise() {
 	}
 	x.drain(living)
 	x.complete(exited)
-	if !living {
-		x.cleanUp()
-	}
-	x.publish(exited)
 	if living {
-		x.background(timeout)
+		exited.Kept = true
+		x.publishMain(exited)
+		exited = x.background(timeout, exited)
 	}
+	x.cleanUp()
+	x.publish(exited)
 }
 
 // timeout returns a channel that never fires when start has no timeout. Go's
@@ -187,6 +187,12 @@ func (x *execution) complete(exited *guestv1.Exited) {
 		}
 	default:
 	}
+	x.account(exited, usage)
+}
+
+// account fills in what all processes have used so far. usage is the main one's,
+// for where there are no control groups.
+func (x *execution) account(exited *guestv1.Exited, usage unix.Rusage) {
 	stats := x.family.Stats()
 	exited.OomKilled = stats.OOMKills > 0
 	exited.PidsExhausted = stats.ForksRefused > 0
@@ -202,36 +208,35 @@ func (x *execution) complete(exited *guestv1.Exited) {
 	exited.CpuTime = durationpb.New(cpu)
 }
 
-// background waits for the kept children. The timeout and a termination reach
-// them as well.
-func (x *execution) background(timeout <-chan time.Time) {
+// background waits for the kept children and returns the end of the exec, which
+// began as main did. The timeout and a termination reach them as well.
+func (x *execution) background(timeout <-chan time.Time, main *guestv1.Exited) *guestv1.Exited {
 	ctx, cancel := context.WithCancel(context.Background())
 	empty := make(chan struct{})
 	go func() {
 		defer close(empty)
 		_ = x.family.WaitEmpty(ctx) // whatever it says, the wait is over
 	}()
-	var mark func(*guestv1.Exited)
+	exited := proto.CloneOf(main)
+	exited.Kept = false
+	ended := true // by itself
 	select {
 	case <-empty:
 	case <-timeout:
-		mark = func(e *guestv1.Exited) { e.TimedOut = true }
+		exited.TimedOut, ended = true, false
 	case <-x.end:
-		mark = func(e *guestv1.Exited) { e.Cancelled = true }
+		exited.Cancelled, ended = true, false
 	}
 	cancel()
 	<-empty
-	if mark != nil {
+	if !ended {
 		x.endAll()
-		x.mu.Lock()
-		x.exited = proto.CloneOf(x.exited)
-		mark(x.exited)
-		x.mu.Unlock()
 	}
 	for _, p := range x.stdio.pumps {
 		p.stopNow()
 	}
-	x.cleanUp()
+	x.account(exited, x.child.Usage())
+	return exited
 }
 
 // cleanUp closes and removes what the exec had of the machine.

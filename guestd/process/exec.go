@@ -14,7 +14,6 @@ import (
 
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/stacklok/waggle/guestd/cgroup"
 	"github.com/stacklok/waggle/guestd/process/spawn"
@@ -59,7 +58,8 @@ type execution struct {
 	lost      *time.Timer // runs while nobody follows an exec that would end then
 	grace     time.Duration
 	sent      map[unix.Signal]bool
-	exited    *guestv1.Exited // set when the main process's story is complete
+	main      *guestv1.Exited // the main process's end, set when others live on
+	exited    *guestv1.Exited // the end of all, set once
 	gone      bool            // no process is left, and nothing is to be done
 	endedAt   time.Time       // when gone was set
 }
@@ -155,7 +155,7 @@ func (x *execution) unfollow() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.followers--
-	if x.followers == 0 && x.exited == nil &&
+	if x.followers == 0 && x.exited == nil && x.main == nil &&
 		x.start.GetOnDetach() == guestv1.DetachPolicy_DETACH_POLICY_UNSPECIFIED {
 		x.lost = time.AfterFunc(detachTime, x.endAbandoned)
 	}
@@ -165,7 +165,7 @@ func (x *execution) endAbandoned() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	// The timer may have run out just as somebody came. Kept children live on.
-	if x.followers == 0 && x.exited == nil {
+	if x.followers == 0 && x.exited == nil && x.main == nil {
 		x.requestEnd()
 	}
 }
@@ -200,55 +200,4 @@ func (x *execution) idleSince() (time.Time, bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return x.endedAt, x.gone && x.followers == 0
-}
-
-// publish makes the end known. Streams end once they have all output.
-func (x *execution) publish(exited *guestv1.Exited) {
-	x.mu.Lock()
-	x.exited = exited
-	x.mu.Unlock()
-	x.spool.End()
-}
-
-// outcome returns the end with the counts of the output, nil while it runs.
-func (x *execution) outcome(t spool.Totals) *guestv1.Exited {
-	x.mu.Lock()
-	exited := proto.CloneOf(x.exited)
-	x.mu.Unlock()
-	if exited == nil {
-		return nil
-	}
-	exited.StdoutBytes, exited.StdoutDroppedBytes = t.Written[spool.Stdout], t.Dropped[spool.Stdout]
-	exited.StderrBytes, exited.StderrDroppedBytes = t.Written[spool.Stderr], t.Dropped[spool.Stderr]
-	return exited
-}
-
-func (x *execution) info() *guestv1.ExecInfo {
-	totals := x.spool.Totals()
-	info := &guestv1.ExecInfo{
-		ExecId:      x.id,
-		Command:     x.command,
-		Exited:      x.outcome(totals),
-		Pty:         x.start.GetPty() != nil,
-		StdoutBytes: totals.Written[spool.Stdout],
-		StderrBytes: totals.Written[spool.Stderr],
-	}
-	select {
-	case <-x.ready:
-		info.Pid = x.pid()
-		info.StartedAt = timestamppb.New(x.startedAt)
-	default: // it is being started
-	}
-	x.mu.Lock()
-	info.Followers = uint32(x.followers)
-	x.mu.Unlock()
-	return info
-}
-
-// pid may be called after ready is closed.
-func (x *execution) pid() int32 {
-	if x.child == nil {
-		return 0
-	}
-	return int32(x.child.Pid())
 }

@@ -33,7 +33,7 @@ func (s *Service) Run(ctx context.Context, stream *runStream) error {
 	if err != nil {
 		return err
 	}
-	x, cursor, existing, err := s.open(first)
+	x, from, existing, err := s.open(first)
 	if err != nil {
 		return err
 	}
@@ -44,6 +44,7 @@ func (s *Service) Run(ctx context.Context, stream *runStream) error {
 		return ctx.Err()
 	}
 	totals := x.spool.Totals()
+	cursor := from.cursor
 	if cursor.GetStdoutOffset() > totals.Written[spool.Stdout] || cursor.GetStderrOffset() > totals.Written[spool.Stderr] {
 		return invalid("cursor", "is beyond the output, which has %d and %d bytes",
 			totals.Written[spool.Stdout], totals.Written[spool.Stderr])
@@ -63,32 +64,43 @@ func (s *Service) Run(ctx context.Context, stream *runStream) error {
 	}}}); err != nil {
 		return err
 	}
-	return x.send(ctx, stream, cursor)
+	return x.send(ctx, stream, from)
+}
+
+// span is what a stream follows of an exec's output.
+type span struct {
+	cursor   *guestv1.Cursor
+	mainOnly bool // until the main process ends, not the last one
 }
 
 // open handles the first message. The exec that it returns is followed.
-func (s *Service) open(first *guestv1.ProcessRunRequest) (x *execution, cursor *guestv1.Cursor, existing bool, err error) {
+func (s *Service) open(first *guestv1.ProcessRunRequest) (x *execution, from span, existing bool, err error) {
 	switch m := first.GetMessage().(type) {
 	case *guestv1.ProcessRunRequest_Start:
 		if err := checkStart(m.Start); err != nil {
-			return nil, nil, false, err
+			return nil, span{}, false, err
 		}
+		from.mainOnly = true
 		x, existing, err = s.startOrFind(proto.CloneOf(m.Start))
 		if existing {
-			cursor = m.Start.GetCursor() // a new one begins at its beginning
+			from.cursor = m.Start.GetCursor() // a new one begins at its beginning
 		}
-		return x, cursor, existing, err
+		return x, from, existing, err
 	case *guestv1.ProcessRunRequest_Attach:
 		x, err = s.findAndFollow(m.Attach.GetExecId())
-		return x, m.Attach.GetCursor(), true, err
+		return x, span{m.Attach.GetCursor(), m.Attach.GetMainOnly()}, true, err
 	}
-	return nil, nil, false, invalid("message", "the first one must be start or attach")
+	return nil, span{}, false, invalid("message", "the first one must be start or attach")
 }
 
-// send copies the output to the stream until the exec has ended.
-func (x *execution) send(ctx context.Context, stream *runStream, cursor *guestv1.Cursor) error {
-	r := x.spool.Reader(cursor.GetStdoutOffset(), cursor.GetStderrOffset())
+// send copies the output to the stream until the exec, or its main process, has
+// ended.
+func (x *execution) send(ctx context.Context, stream *runStream, from span) error {
+	r := x.spool.Reader(from.cursor.GetStdoutOffset(), from.cursor.GetStderrOffset())
 	defer r.Close()
+	if from.mainOnly {
+		r.StopAtMark()
+	}
 	// One message for all pieces: Send keeps nothing of it.
 	out := &guestv1.Output{}
 	stdout := &guestv1.ProcessRunResponse{Message: &guestv1.ProcessRunResponse_Stdout{Stdout: out}}

@@ -47,14 +47,15 @@ func (s *Service) Signal(ctx context.Context, req *connect.Request[guestv1.Proce
 	return connect.NewResponse(&guestv1.ProcessSignalResponse{}), nil
 }
 
-// signal sends a signal to the main process or to all. It may be called after
-// ready is closed.
+// signal sends a signal to the main process or to all; to all as well when the main
+// one has left them behind. It may be called after ready is closed.
 func (x *execution) signal(sig unix.Signal, all bool) error {
 	if !x.alive() {
 		return errEnded(x)
 	}
 	x.mu.Lock()
 	x.sent[sig] = true
+	all = all || x.main != nil
 	x.mu.Unlock()
 	var err error
 	switch {

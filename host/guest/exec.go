@@ -168,7 +168,11 @@ func (f *follower) first() *guestv1.ProcessRunRequest {
 	}
 	if f.started || f.exec.Attach != nil {
 		return &guestv1.ProcessRunRequest{Message: &guestv1.ProcessRunRequest_Attach{
-			Attach: &guestv1.Attach{ExecId: id, Cursor: f.cursor},
+			Attach: &guestv1.Attach{
+				ExecId: id, Cursor: f.cursor,
+				// What takes up the stream of a start ends where that would have.
+				MainOnly: f.exec.Start != nil || f.exec.Attach.GetMainOnly(),
+			},
 		}}
 	}
 	return &guestv1.ProcessRunRequest{Message: &guestv1.ProcessRunRequest_Start{Start: f.exec.Start}}

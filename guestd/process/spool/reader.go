@@ -38,6 +38,7 @@ type Reader struct {
 	buf     []byte
 	block   *block  // where the last piece lies, if it is in memory
 	end     *Totals // once known: where this reader ends
+	atMark  bool    // it ends at the mark
 	// read is how far the pieces go that the caller is done with. Guarded by the
 	// spool's mu.
 	read [2]uint64
@@ -51,6 +52,10 @@ func (s *Spool) Reader(stdout, stderr uint64) *Reader {
 	s.enter(r)
 	return r
 }
+
+// StopAtMark has the reader end where Mark is called, or was, unless the spool has
+// ended meanwhile. Call it before Next.
+func (r *Reader) StopAtMark() { r.atMark = true }
 
 // Close closes the reader's files. Writers no longer wait for it.
 func (r *Reader) Close() {
@@ -128,9 +133,13 @@ func (r *Reader) plan() (plan, <-chan struct{}, error) {
 	r.block.drop()
 	r.block = nil
 	s.wakeWriters()
-	if s.ended && r.end == nil {
+	switch {
+	case r.end != nil:
+	case s.ended:
 		t := s.totals()
 		r.end = &t
+	case r.atMark:
+		r.end = s.mark
 	}
 	best, found := plan{}, false
 	for i := range s.streams {

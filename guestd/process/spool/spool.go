@@ -34,6 +34,7 @@ const (
 type Totals struct {
 	Written [2]uint64 // ever written, dropped ones included
 	Dropped [2]uint64
+	Marked  bool // counted at the mark, not at the end
 }
 
 // Spool is the output of one exec. Its methods may be called concurrently, but
@@ -45,8 +46,9 @@ type Spool struct {
 	// stop the readers.
 	mu      sync.Mutex
 	streams [2]stream
-	last    Stream // of the last piece
-	seq     uint64 // bytes of both streams
+	last    Stream  // of the last piece
+	seq     uint64  // bytes of both streams
+	mark    *Totals // nil until Mark
 	ended   bool
 	removed bool
 
@@ -210,31 +212,6 @@ func (s *Spool) CloseWrite() {
 			st.hot = nil
 		}
 	}
-}
-
-// End lets every reader finish once it has what is there now. Write may still
-// be called, for processes that live on; later readers see that too.
-func (s *Spool) End() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.ended = true
-	s.wake()
-}
-
-// Totals counts what was written so far.
-func (s *Spool) Totals() Totals {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.totals()
-}
-
-func (s *Spool) totals() Totals {
-	var t Totals
-	for i := range s.streams {
-		t.Written[i] = s.streams[i].total
-		t.Dropped[i] = s.streams[i].dropped()
-	}
-	return t
 }
 
 // Empty says whether the spool holds nothing of the budget.

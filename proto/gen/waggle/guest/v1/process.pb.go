@@ -443,7 +443,9 @@ type Start struct {
 	// What becomes of the exec when the last stream that follows it is gone.
 	OnDetach DetachPolicy `protobuf:"varint,12,opt,name=on_detach,json=onDetach,proto3,enum=waggle.guest.v1.DetachPolicy" json:"on_detach,omitempty"`
 	// What becomes of processes that the main process left running: by default
-	// they are ended after 500 ms; true lets them live on under this exec_id.
+	// they are ended after 500 ms; true lets them live on under this exec_id, as an
+	// exec in the background whatever on_detach says. timeout, Signal and a shutdown
+	// of the machine reach them; they wait for no reader, whatever output_policy says.
 	KeepChildren bool `protobuf:"varint,13,opt,name=keep_children,json=keepChildren,proto3" json:"keep_children,omitempty"`
 	// Most bytes of stdout and of stderr that are kept; beyond it the middle is
 	// dropped and counted. Zero: 64 MiB. At most 1 GiB.
@@ -790,7 +792,11 @@ type Attach struct {
 	// Name of the exec.
 	ExecId string `protobuf:"bytes,1,opt,name=exec_id,json=execId,proto3" json:"exec_id,omitempty"`
 	// Where to begin. Unset: at the first byte that is kept.
-	Cursor        *Cursor `protobuf:"bytes,2,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	Cursor *Cursor `protobuf:"bytes,2,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	// Ends the stream with the main process, as that of a start: for a client that
+	// takes up such a stream again. By default an attach also follows processes that
+	// keep_children lets live on, until the last of them has ended.
+	MainOnly      bool `protobuf:"varint,3,opt,name=main_only,json=mainOnly,proto3" json:"main_only,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -837,6 +843,13 @@ func (x *Attach) GetCursor() *Cursor {
 		return x.Cursor
 	}
 	return nil
+}
+
+func (x *Attach) GetMainOnly() bool {
+	if x != nil {
+		return x.MainOnly
+	}
+	return false
 }
 
 // Cursor is a place in the output of an exec.
@@ -936,7 +949,8 @@ type SendSignal struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Signal number of Linux, 1 to 64.
 	Signal int32 `protobuf:"varint,1,opt,name=signal,proto3" json:"signal,omitempty"`
-	// Sends it to every process of the exec, not to the main one alone.
+	// Sends it to every process of the exec, not to the main one alone. So it is
+	// without, too, once the main one has ended and others live on.
 	All           bool `protobuf:"varint,2,opt,name=all,proto3" json:"all,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1093,7 +1107,8 @@ type ProcessRunResponse_Stderr struct {
 }
 
 type ProcessRunResponse_Exited struct {
-	// The exec has ended and all its output was sent. Always last.
+	// The exec has ended, or its main process has (kept), and all output until
+	// then was sent. Always last.
 	Exited *Exited `protobuf:"bytes,4,opt,name=exited,proto3,oneof"`
 }
 
@@ -1254,8 +1269,8 @@ func (x *Output) GetDroppedBytes() uint64 {
 	return 0
 }
 
-// Exited is the end of an exec. It is sent when no process of the exec is left,
-// or when keep_children lets them live on.
+// Exited is the end of an exec: no process of it is left, and nothing of this
+// changes any more. With kept it is the end of its main process only.
 type Exited struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// How the main process ended. Exactly one is set.
@@ -1274,7 +1289,8 @@ type Exited struct {
 	OomKilled bool `protobuf:"varint,5,opt,name=oom_killed,json=oomKilled,proto3" json:"oom_killed,omitempty"`
 	// The client's detach, a signal call or a shutdown of the machine ended it.
 	Cancelled bool `protobuf:"varint,6,opt,name=cancelled,proto3" json:"cancelled,omitempty"`
-	// Processes that the main process left behind when it ended by itself.
+	// Processes that the main process left behind when it ended by itself. They were
+	// ended, unless keep_children let them live on.
 	LeftRunning uint32 `protobuf:"varint,7,opt,name=left_running,json=leftRunning,proto3" json:"left_running,omitempty"`
 	// Most memory that all processes of the exec used together, in bytes.
 	PeakMemoryBytes uint64 `protobuf:"varint,8,opt,name=peak_memory_bytes,json=peakMemoryBytes,proto3" json:"peak_memory_bytes,omitempty"`
@@ -1294,8 +1310,11 @@ type Exited struct {
 	PidsExhausted bool `protobuf:"varint,15,opt,name=pids_exhausted,json=pidsExhausted,proto3" json:"pids_exhausted,omitempty"`
 	// Mount points, such as "/" or "/tmp", that had no room left when the exec ended.
 	FullFilesystems []string `protobuf:"bytes,16,rep,name=full_filesystems,json=fullFilesystems,proto3" json:"full_filesystems,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// keep_children lets the left_running processes live on: the exec runs, and
+	// attach follows it. All else here is as it was when the main process ended.
+	Kept          bool `protobuf:"varint,17,opt,name=kept,proto3" json:"kept,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Exited) Reset() {
@@ -1453,6 +1472,13 @@ func (x *Exited) GetFullFilesystems() []string {
 	return nil
 }
 
+func (x *Exited) GetKept() bool {
+	if x != nil {
+		return x.Kept
+	}
+	return false
+}
+
 type isExited_Outcome interface {
 	isExited_Outcome()
 }
@@ -1568,11 +1594,11 @@ type ExecInfo struct {
 	// The command, for people: the arguments, or the beginning of the script.
 	// At most 1 KiB.
 	Command string `protobuf:"bytes,2,opt,name=command,proto3" json:"command,omitempty"`
-	// Process id of the main process.
+	// Process id of the main process; it means nothing once that has ended.
 	Pid int32 `protobuf:"varint,3,opt,name=pid,proto3" json:"pid,omitempty"`
 	// Time of the start, on the guest's clock.
 	StartedAt *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
-	// Set when it has ended.
+	// Set when it has ended: no process of it is left.
 	Exited *Exited `protobuf:"bytes,5,opt,name=exited,proto3" json:"exited,omitempty"`
 	// Bytes of stdout so far.
 	StdoutBytes uint64 `protobuf:"varint,6,opt,name=stdout_bytes,json=stdoutBytes,proto3" json:"stdout_bytes,omitempty"`
@@ -1581,7 +1607,12 @@ type ExecInfo struct {
 	// Streams that follow it now.
 	Followers uint32 `protobuf:"varint,8,opt,name=followers,proto3" json:"followers,omitempty"`
 	// It has a terminal.
-	Pty           bool `protobuf:"varint,9,opt,name=pty,proto3" json:"pty,omitempty"`
+	Pty bool `protobuf:"varint,9,opt,name=pty,proto3" json:"pty,omitempty"`
+	// Set while processes live on that the main process left running and
+	// keep_children lets be: how the main one ended, with kept.
+	MainExited *Exited `protobuf:"bytes,10,opt,name=main_exited,json=mainExited,proto3" json:"main_exited,omitempty"`
+	// Processes of it that run now.
+	Processes     uint32 `protobuf:"varint,11,opt,name=processes,proto3" json:"processes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1677,6 +1708,20 @@ func (x *ExecInfo) GetPty() bool {
 		return x.Pty
 	}
 	return false
+}
+
+func (x *ExecInfo) GetMainExited() *Exited {
+	if x != nil {
+		return x.MainExited
+	}
+	return nil
+}
+
+func (x *ExecInfo) GetProcesses() uint32 {
+	if x != nil {
+		return x.Processes
+	}
+	return 0
 }
 
 // ProcessGetRequest names an exec.
@@ -1861,7 +1906,8 @@ type ProcessSignalRequest struct {
 	ExecId string `protobuf:"bytes,1,opt,name=exec_id,json=execId,proto3" json:"exec_id,omitempty"`
 	// Signal number of Linux, 1 to 64.
 	Signal int32 `protobuf:"varint,2,opt,name=signal,proto3" json:"signal,omitempty"`
-	// Sends it to every process of the exec.
+	// Sends it to every process of the exec. So it is without, too, once the main
+	// one has ended and others live on.
 	All bool `protobuf:"varint,3,opt,name=all,proto3" json:"all,omitempty"`
 	// Ends the exec for certain: SIGTERM, the exec's kill_grace, then SIGKILL to
 	// every process. signal must then be 0.
@@ -2010,10 +2056,11 @@ const file_waggle_guest_v1_process_proto_rawDesc = "" +
 	"\x04term\x18\x02 \x01(\tR\x04term\"6\n" +
 	"\fTerminalSize\x12\x12\n" +
 	"\x04rows\x18\x01 \x01(\rR\x04rows\x12\x12\n" +
-	"\x04cols\x18\x02 \x01(\rR\x04cols\"R\n" +
+	"\x04cols\x18\x02 \x01(\rR\x04cols\"o\n" +
 	"\x06Attach\x12\x17\n" +
 	"\aexec_id\x18\x01 \x01(\tR\x06execId\x12/\n" +
-	"\x06cursor\x18\x02 \x01(\v2\x17.waggle.guest.v1.CursorR\x06cursor\"R\n" +
+	"\x06cursor\x18\x02 \x01(\v2\x17.waggle.guest.v1.CursorR\x06cursor\x12\x1b\n" +
+	"\tmain_only\x18\x03 \x01(\bR\bmainOnly\"R\n" +
 	"\x06Cursor\x12#\n" +
 	"\rstdout_offset\x18\x01 \x01(\x04R\fstdoutOffset\x12#\n" +
 	"\rstderr_offset\x18\x02 \x01(\x04R\fstderrOffset\"\f\n" +
@@ -2039,7 +2086,7 @@ const file_waggle_guest_v1_process_proto_rawDesc = "" +
 	"\x06offset\x18\x01 \x01(\x04R\x06offset\x12\x12\n" +
 	"\x04data\x18\x02 \x01(\fR\x04data\x12\x1a\n" +
 	"\bsequence\x18\x03 \x01(\x04R\bsequence\x12#\n" +
-	"\rdropped_bytes\x18\x04 \x01(\x04R\fdroppedBytes\"\xa4\x05\n" +
+	"\rdropped_bytes\x18\x04 \x01(\x04R\fdroppedBytes\"\xb8\x05\n" +
 	"\x06Exited\x12\x1d\n" +
 	"\texit_code\x18\x01 \x01(\x05H\x00R\bexitCode\x12\x18\n" +
 	"\x06signal\x18\x02 \x01(\x05H\x00R\x06signal\x12D\n" +
@@ -2058,7 +2105,8 @@ const file_waggle_guest_v1_process_proto_rawDesc = "" +
 	"\x14stdout_dropped_bytes\x18\r \x01(\x04R\x12stdoutDroppedBytes\x120\n" +
 	"\x14stderr_dropped_bytes\x18\x0e \x01(\x04R\x12stderrDroppedBytes\x12%\n" +
 	"\x0epids_exhausted\x18\x0f \x01(\bR\rpidsExhausted\x12)\n" +
-	"\x10full_filesystems\x18\x10 \x03(\tR\x0ffullFilesystemsB\t\n" +
+	"\x10full_filesystems\x18\x10 \x03(\tR\x0ffullFilesystems\x12\x12\n" +
+	"\x04kept\x18\x11 \x01(\bR\x04keptB\t\n" +
 	"\aoutcome\"\xaa\x01\n" +
 	"\fSpawnFailure\x125\n" +
 	"\x04kind\x18\x01 \x01(\x0e2!.waggle.guest.v1.SpawnFailureKindR\x04kind\x12\x14\n" +
@@ -2066,7 +2114,7 @@ const file_waggle_guest_v1_process_proto_rawDesc = "" +
 	"\n" +
 	"errno_name\x18\x03 \x01(\tR\terrnoName\x12\x14\n" +
 	"\x05stage\x18\x04 \x01(\tR\x05stage\x12\x18\n" +
-	"\amessage\x18\x05 \x01(\tR\amessage\"\xb1\x02\n" +
+	"\amessage\x18\x05 \x01(\tR\amessage\"\x89\x03\n" +
 	"\bExecInfo\x12\x17\n" +
 	"\aexec_id\x18\x01 \x01(\tR\x06execId\x12\x18\n" +
 	"\acommand\x18\x02 \x01(\tR\acommand\x12\x10\n" +
@@ -2077,7 +2125,11 @@ const file_waggle_guest_v1_process_proto_rawDesc = "" +
 	"\fstdout_bytes\x18\x06 \x01(\x04R\vstdoutBytes\x12!\n" +
 	"\fstderr_bytes\x18\a \x01(\x04R\vstderrBytes\x12\x1c\n" +
 	"\tfollowers\x18\b \x01(\rR\tfollowers\x12\x10\n" +
-	"\x03pty\x18\t \x01(\bR\x03pty\",\n" +
+	"\x03pty\x18\t \x01(\bR\x03pty\x128\n" +
+	"\vmain_exited\x18\n" +
+	" \x01(\v2\x17.waggle.guest.v1.ExitedR\n" +
+	"mainExited\x12\x1c\n" +
+	"\tprocesses\x18\v \x01(\rR\tprocesses\",\n" +
 	"\x11ProcessGetRequest\x12\x17\n" +
 	"\aexec_id\x18\x01 \x01(\tR\x06execId\"C\n" +
 	"\x12ProcessGetResponse\x12-\n" +
@@ -2187,21 +2239,22 @@ var file_waggle_guest_v1_process_proto_depIdxs = []int32{
 	3,  // 24: waggle.guest.v1.SpawnFailure.kind:type_name -> waggle.guest.v1.SpawnFailureKind
 	27, // 25: waggle.guest.v1.ExecInfo.started_at:type_name -> google.protobuf.Timestamp
 	16, // 26: waggle.guest.v1.ExecInfo.exited:type_name -> waggle.guest.v1.Exited
-	18, // 27: waggle.guest.v1.ProcessGetResponse.exec:type_name -> waggle.guest.v1.ExecInfo
-	18, // 28: waggle.guest.v1.ProcessListResponse.execs:type_name -> waggle.guest.v1.ExecInfo
-	4,  // 29: waggle.guest.v1.Process.Run:input_type -> waggle.guest.v1.ProcessRunRequest
-	19, // 30: waggle.guest.v1.Process.Get:input_type -> waggle.guest.v1.ProcessGetRequest
-	21, // 31: waggle.guest.v1.Process.List:input_type -> waggle.guest.v1.ProcessListRequest
-	23, // 32: waggle.guest.v1.Process.Signal:input_type -> waggle.guest.v1.ProcessSignalRequest
-	13, // 33: waggle.guest.v1.Process.Run:output_type -> waggle.guest.v1.ProcessRunResponse
-	20, // 34: waggle.guest.v1.Process.Get:output_type -> waggle.guest.v1.ProcessGetResponse
-	22, // 35: waggle.guest.v1.Process.List:output_type -> waggle.guest.v1.ProcessListResponse
-	24, // 36: waggle.guest.v1.Process.Signal:output_type -> waggle.guest.v1.ProcessSignalResponse
-	33, // [33:37] is the sub-list for method output_type
-	29, // [29:33] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	16, // 27: waggle.guest.v1.ExecInfo.main_exited:type_name -> waggle.guest.v1.Exited
+	18, // 28: waggle.guest.v1.ProcessGetResponse.exec:type_name -> waggle.guest.v1.ExecInfo
+	18, // 29: waggle.guest.v1.ProcessListResponse.execs:type_name -> waggle.guest.v1.ExecInfo
+	4,  // 30: waggle.guest.v1.Process.Run:input_type -> waggle.guest.v1.ProcessRunRequest
+	19, // 31: waggle.guest.v1.Process.Get:input_type -> waggle.guest.v1.ProcessGetRequest
+	21, // 32: waggle.guest.v1.Process.List:input_type -> waggle.guest.v1.ProcessListRequest
+	23, // 33: waggle.guest.v1.Process.Signal:input_type -> waggle.guest.v1.ProcessSignalRequest
+	13, // 34: waggle.guest.v1.Process.Run:output_type -> waggle.guest.v1.ProcessRunResponse
+	20, // 35: waggle.guest.v1.Process.Get:output_type -> waggle.guest.v1.ProcessGetResponse
+	22, // 36: waggle.guest.v1.Process.List:output_type -> waggle.guest.v1.ProcessListResponse
+	24, // 37: waggle.guest.v1.Process.Signal:output_type -> waggle.guest.v1.ProcessSignalResponse
+	34, // [34:38] is the sub-list for method output_type
+	30, // [30:34] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_waggle_guest_v1_process_proto_init() }

@@ -50,7 +50,9 @@ const (
 // ProcessClient is a client for the waggle.guest.v1.Process service.
 type ProcessClient interface {
 	// Run starts an exec or attaches to one, carries its input and follows its
-	// output until it has ended.
+	// output until it has ended. Where keep_children lets processes live on, the
+	// exec runs until the last of them ends: the stream of a start ends with the main
+	// process, with exited.kept, and that of an attach follows the others too.
 	//
 	// The first request is start or attach; every later one is input, close_stdin,
 	// resize or signal. The first response is started; stdout and stderr follow
@@ -68,7 +70,8 @@ type ProcessClient interface {
 	// List returns all execs that run or are still kept, oldest first.
 	List(context.Context, *connect.Request[v1.ProcessListRequest]) (*connect.Response[v1.ProcessListResponse], error)
 	// Signal sends a signal to the main process of an exec, or to every process
-	// of it. Errors: NotFound; FailedPrecondition when it has ended.
+	// of it; to every process also when the main one has ended and keep_children let
+	// others live on. Errors: NotFound; FailedPrecondition when it has ended.
 	Signal(context.Context, *connect.Request[v1.ProcessSignalRequest]) (*connect.Response[v1.ProcessSignalResponse], error)
 }
 
@@ -141,7 +144,9 @@ func (c *processClient) Signal(ctx context.Context, req *connect.Request[v1.Proc
 // ProcessHandler is an implementation of the waggle.guest.v1.Process service.
 type ProcessHandler interface {
 	// Run starts an exec or attaches to one, carries its input and follows its
-	// output until it has ended.
+	// output until it has ended. Where keep_children lets processes live on, the
+	// exec runs until the last of them ends: the stream of a start ends with the main
+	// process, with exited.kept, and that of an attach follows the others too.
 	//
 	// The first request is start or attach; every later one is input, close_stdin,
 	// resize or signal. The first response is started; stdout and stderr follow
@@ -159,7 +164,8 @@ type ProcessHandler interface {
 	// List returns all execs that run or are still kept, oldest first.
 	List(context.Context, *connect.Request[v1.ProcessListRequest]) (*connect.Response[v1.ProcessListResponse], error)
 	// Signal sends a signal to the main process of an exec, or to every process
-	// of it. Errors: NotFound; FailedPrecondition when it has ended.
+	// of it; to every process also when the main one has ended and keep_children let
+	// others live on. Errors: NotFound; FailedPrecondition when it has ended.
 	Signal(context.Context, *connect.Request[v1.ProcessSignalRequest]) (*connect.Response[v1.ProcessSignalResponse], error)
 }
 
