@@ -33,6 +33,9 @@ by having been away; any number may look on at once. A terminal session takes
 this terminal's input, and ctrl-p ctrl-q leaves it again. For any other command
 Ctrl-C ends the looking on, not the command: "waggle kill" does that.
 
+A command of "exec --keep-children" is followed until the last process ends that
+it has left running; the exit code is that of the command itself.
+
   waggle attach job-4f7k2m3q
   waggle attach --tail 1000 env-k3vq7d2m/job-4f`
 }
@@ -58,7 +61,7 @@ func (c *attachCmd) Run(ctx context.Context) error {
 	case err != nil:
 		return err
 	}
-	return outcome(exited, printable(x.GetCommand()))
+	return outcome(exited, x.GetExecId(), printable(x.GetCommand()))
 }
 
 // cursor is where in the output to begin.

@@ -238,9 +238,9 @@ func (c *cpCmd) receive(ctx context.Context, g *target, req *guestv1.FilesystemA
 
 func warn(skipped, changed uint64) {
 	if skipped > 0 {
-		fmt.Fprintf(os.Stderr, "waggle: %d devices, FIFOs or sockets were left out\n", skipped)
+		fmt.Fprintf(os.Stderr, "waggle: left out: %s\n", counted(skipped, "device, FIFO or socket", "devices, FIFOs or sockets"))
 	}
 	if changed > 0 {
-		fmt.Fprintf(os.Stderr, "waggle: %d files changed while they were copied: they are filled up with zeros or cut off\n", changed)
+		fmt.Fprintf(os.Stderr, "waggle: changed while copied, and filled up with zeros or cut off: %s\n", counted(changed, "file", "files"))
 	}
 }

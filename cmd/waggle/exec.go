@@ -28,7 +28,7 @@ type execCmd struct {
 	User         string            `short:"u" help:"User of the command. Default: the workload user." placeholder:"NAME"`
 	AsRoot       bool              `help:"Run as root, with what package managers need."`
 	Timeout      time.Duration     `help:"End the command with all its processes after this time."`
-	KeepChildren bool              `help:"Let the processes live on that the command leaves behind."`
+	KeepChildren bool              `help:"Let the processes live on that the command leaves behind, under its id: attach follows them, kill ends them, top counts them."`
 	ExecID       string            `help:"Name the command. Naming one that runs or ran follows that one: a command is never run twice under one name." placeholder:"ID"`
 
 	ID      string   `arg:"" name:"env" help:"The environment, or the beginning of its id; left out with --addr."`
@@ -115,7 +115,7 @@ func launch(ctx context.Context, g *guest.Client, start *guestv1.Start) error {
 		return err
 	default: // it was never started, or is over already
 		if exited.GetSpawnFailure() != nil {
-			return outcome(exited, start.GetArgv().GetArgs()[0])
+			return outcome(exited, start.GetExecId(), start.GetArgv().GetArgs()[0])
 		}
 	}
 	fmt.Println(start.GetExecId())

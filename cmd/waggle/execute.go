@@ -61,7 +61,7 @@ func execute(ctx, life context.Context, g *guest.Client, start *guestv1.Start, i
 	case err != nil:
 		return err
 	}
-	return complete(exited, stdout.n+stderr.n, outcome(exited, start.GetArgv().GetArgs()[0]))
+	return complete(exited, stdout.n+stderr.n, outcome(exited, start.GetExecId(), start.GetArgv().GetArgs()[0]))
 }
 
 // argv takes the -- away that may stand in front of a command.

@@ -19,14 +19,15 @@ const killTimeout = 75 * time.Second
 type killCmd struct {
 	targetFlags
 	Signal string   `short:"s" help:"Send this signal and do not wait. Default: end the command with all its processes, by SIGTERM, then by SIGKILL." placeholder:"NAME|NUMBER"`
-	All    bool     `help:"With --signal: to every process of the command."`
+	All    bool     `help:"With --signal: to every process of the command. So it is anyway once the command has ended and --keep-children let others live on."`
 	Exec   []string `arg:"" help:"Commands by id, or the beginning of it; ENV/ID where it is ambiguous. 'waggle top ENV' lists them."`
 }
 
 // Help is the long text of --help.
 func (*killCmd) Help() string {
 	return `Without --signal a command is ended for certain: the daemons that it forked, its
-stopped and its new processes too. waggle kill returns when none is left.
+stopped and its new processes too, and those that --keep-children let live on.
+waggle kill returns when none is left.
 
   waggle kill job-4f7k2m3q
   waggle kill --signal HUP env-k3vq7d2m/job-4f`

@@ -62,10 +62,10 @@ func passesOn(name string) bool {
 	return false
 }
 
-// outcome is what waggle says of an exec that has ended, and its exit code.
-func outcome(e *guestv1.Exited, program string) error {
-	if n := e.GetLeftRunning(); n > 0 {
-		fmt.Fprintf(os.Stderr, "waggle: %d processes that the command left running were ended\n", n)
+// outcome is what waggle says of the exec id that has ended, and its exit code.
+func outcome(e *guestv1.Exited, id, program string) error {
+	if words := leftRunning(e, id); words != "" {
+		fmt.Fprintln(os.Stderr, "waggle: "+words)
 	}
 	if e.GetOomKilled() {
 		fmt.Fprintln(os.Stderr, "waggle: the guest ran out of memory; give it more with --memory-mb")
@@ -88,6 +88,31 @@ func outcome(e *guestv1.Exited, program string) error {
 	return fmt.Errorf("the guest did not say how %s ended", program)
 }
 
+// leftRunning says what became of what a command left running.
+func leftRunning(e *guestv1.Exited, id string) string {
+	n := uint64(e.GetLeftRunning())
+	what := counted(n, "process", "processes") + " that the command left running "
+	switch {
+	case n == 0:
+		return ""
+	case !e.GetKept() && n == 1:
+		return what + "was ended"
+	case !e.GetKept():
+		return what + "were ended"
+	case n == 1:
+		return what + "lives on; `waggle attach " + id + "` follows it, `waggle kill " + id + "` ends it"
+	}
+	return what + "live on; `waggle attach " + id + "` follows them, `waggle kill " + id + "` ends them"
+}
+
+// counted is a number with its noun.
+func counted(n uint64, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}
+
 // complete adds to the outcome that output is missing: got is how many bytes of it
 // have arrived. A command that succeeded has not, for whoever reads its output.
 func complete(e *guestv1.Exited, got uint64, outcome error) error {
@@ -95,7 +120,7 @@ func complete(e *guestv1.Exited, got uint64, outcome error) error {
 	if all <= got {
 		return outcome
 	}
-	fmt.Fprintf(os.Stderr, "waggle: %d bytes of the output are lost\n", all-got)
+	fmt.Fprintf(os.Stderr, "waggle: %s of the output lost\n", counted(all-got, "byte", "bytes"))
 	if outcome == nil {
 		return exitError(exitRunFailure)
 	}

@@ -40,10 +40,32 @@ func TestOutcome(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			require.Equal(t, tc.want, complete(tc.exited, tc.got, outcome(tc.exited, "x")))
+			require.Equal(t, tc.want, complete(tc.exited, tc.got, outcome(tc.exited, "id", "x")))
 		})
 	}
-	require.ErrorContains(t, outcome(&guestv1.Exited{}, "x"), "did not say")
+	require.ErrorContains(t, outcome(&guestv1.Exited{}, "id", "x"), "did not say")
+}
+
+func TestLeftRunning(t *testing.T) {
+	t.Parallel()
+	require.Empty(t, leftRunning(&guestv1.Exited{}, "id"))
+	require.Equal(t, "1 process that the command left running was ended", leftRunning(&guestv1.Exited{LeftRunning: 1}, "id"))
+	require.Equal(t, "2 processes that the command left running were ended", leftRunning(&guestv1.Exited{LeftRunning: 2}, "id"))
+	for n, words := range map[uint32]string{
+		1: "1 process that the command left running lives on; `waggle attach id` follows it, `waggle kill id` ends it",
+		2: "2 processes that the command left running live on; `waggle attach id` follows them, `waggle kill id` ends them",
+	} {
+		require.Equal(t, words, leftRunning(&guestv1.Exited{LeftRunning: n, Kept: true}, "id"))
+	}
+}
+
+// TestExecState: what lives on is not what has ended.
+func TestExecState(t *testing.T) {
+	t.Parallel()
+	ended := &guestv1.Exited{Outcome: &guestv1.Exited_ExitCode{ExitCode: 3}}
+	require.Equal(t, "running", execState(&guestv1.ExecInfo{Processes: 1}))
+	require.Equal(t, "exit 3", execState(&guestv1.ExecInfo{Exited: ended}))
+	require.Equal(t, "exit 3, 2 left", execState(&guestv1.ExecInfo{MainExited: ended, Processes: 2}))
 }
 
 // TestExitCode: with run and exec, codes below 125 are the command's alone.

@@ -155,7 +155,7 @@ func session(ctx context.Context, g *guest.Client, f detachFlags, e guest.Exec, 
 	if err != nil {
 		return farewell(os.Stderr, id, err)
 	}
-	return outcome(exited, id)
+	return outcome(exited, id, id)
 }
 
 // farewell says after a session how to come back to it.

@@ -30,7 +30,8 @@ type topCmd struct {
 // Help is the long text of --help.
 func (*topCmd) Help() string {
 	return `Shows CPU, memory, disk and network of the environment, and its commands: those
-that run, and those that have ended and whose output is kept. Looking on does not
+that run, and those that have ended and whose output is kept; "exit 0, 2 left" is one
+that has ended and whose two processes --keep-children lets live on. Looking on does not
 count as activity. Ctrl-C ends it.
 
   waggle top env-k3vq7d2m
@@ -58,6 +59,7 @@ type topExec struct {
 	ExecID      string    `json:"exec_id"`
 	State       string    `json:"state"`
 	Pid         int32     `json:"pid,omitempty"`
+	Processes   uint32    `json:"processes"`
 	StartedAt   time.Time `json:"started_at"`
 	StdoutBytes uint64    `json:"stdout_bytes"`
 	StderrBytes uint64    `json:"stderr_bytes"`
@@ -116,7 +118,7 @@ func newTopView(name string, info *guestv1.SystemInfoResponse, before, m *guestv
 	}
 	for _, x := range execs {
 		v.Execs = append(v.Execs, topExec{
-			ExecID: x.GetExecId(), State: execState(x), Pid: x.GetPid(), StartedAt: x.GetStartedAt().AsTime(),
+			ExecID: x.GetExecId(), State: execState(x), Pid: x.GetPid(), Processes: x.GetProcesses(), StartedAt: x.GetStartedAt().AsTime(),
 			StdoutBytes: x.GetStdoutBytes(), StderrBytes: x.GetStderrBytes(), Followers: x.GetFollowers(),
 			Command: printable(x.GetCommand()),
 		})
@@ -128,9 +130,15 @@ func rate(before, after uint64, seconds float64) float64 {
 	return float64(after-min(after, before)) / seconds
 }
 
-// execState is how a command stands, in a word or two.
+// execState is how a command stands, in a few words.
 func execState(x *guestv1.ExecInfo) string {
-	e := x.GetExited()
+	if x.GetExited() == nil && x.GetMainExited() != nil {
+		return fmt.Sprintf("%s, %d left", endState(x.GetMainExited()), x.GetProcesses())
+	}
+	return endState(x.GetExited())
+}
+
+func endState(e *guestv1.Exited) string {
 	switch o := e.GetOutcome().(type) {
 	case *guestv1.Exited_ExitCode:
 		return fmt.Sprintf("exit %d", o.ExitCode)
