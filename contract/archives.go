@@ -21,6 +21,7 @@ func archives() []Scenario {
 		{"an archive out and in", None, archiveRound},
 		{"archives that leave their directory", None, archivesThatLeave},
 		{"broken archives", None, brokenArchives},
+		{"an archive that breaks off in a file", None, archiveBreaksOff},
 	}
 }
 
@@ -156,4 +157,35 @@ func brokenArchives(ctx context.Context, t *testing.T, g *Guest) {
 	require.Zero(t, made.exited.GetExitCode())
 	_, err = g.archiveIn(ctx, dir+"/plain", good)
 	require.Equal(t, connect.CodeFailedPrecondition, connect.CodeOf(err), "%v", err)
+}
+
+// archiveBreaksOff: the file in the middle of which it ends is as it was before.
+func archiveBreaksOff(ctx context.Context, t *testing.T, g *Guest) {
+	dir := g.dir(ctx, t)
+	made := g.run(ctx, t, argv("sh", "-c", `cd "$1"; mkdir to from; head -c 3000000 /dev/urandom >from/file; echo old >to/file`, "sh", dir))
+	require.Zero(t, made.exited.GetExitCode(), made.stderr.String())
+	data, _, err := g.archiveOut(ctx, dir+"/from")
+	require.NoError(t, err)
+	list := func() string {
+		return g.run(ctx, t, argv("sh", "-c", `cd "$1"/to; ls -A; cat file`, "sh", dir)).stdout.String()
+	}
+
+	_, err = g.archiveIn(ctx, dir+"/to", data[:len(data)/2])
+	require.Equal(t, connect.CodeInvalidArgument, connect.CodeOf(err), "%v", err)
+	require.Equal(t, "file\nold\n", list())
+
+	// The same with a client that is cut off.
+	own, cut := g.alone(t)
+	streamCtx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream := own.Files.ArchiveIn(streamCtx)
+	require.NoError(t, stream.Send(&guestv1.FilesystemArchiveInRequest{
+		Message: &guestv1.FilesystemArchiveInRequest_Open{Open: &guestv1.ArchiveOpen{Path: dir + "/to"}},
+	}))
+	require.NoError(t, stream.Send(&guestv1.FilesystemArchiveInRequest{
+		Message: &guestv1.FilesystemArchiveInRequest_Data{Data: data[:1<<20]},
+	}))
+	eventually(ctx, t, func() bool { return strings.Count(list(), "\n") > 2 }) // it is on its way
+	cut()
+	eventually(ctx, t, func() bool { return list() == "file\nold\n" })
 }

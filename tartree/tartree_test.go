@@ -5,6 +5,7 @@ package tartree_test
 import (
 	"archive/tar"
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"io/fs"
@@ -231,6 +232,69 @@ func TestReplace(t *testing.T) {
 	info, err := os.Lstat(filepath.Join(dir, "soft"))
 	require.NoError(t, err)
 	require.Equal(t, fs.FileMode(0o755), info.Mode(), "setuid comes with Owners only")
+}
+
+// TestCutShort: an archive that breaks off leaves the old file, and nothing beside it.
+func TestCutShort(t *testing.T) {
+	t.Parallel()
+	from, to := t.TempDir(), t.TempDir()
+	for _, name := range []string{"a", "b", "c"} {
+		require.NoError(t, os.WriteFile(filepath.Join(from, name), bytes.Repeat([]byte("new"), 1<<20), 0o600))
+		require.NoError(t, os.WriteFile(filepath.Join(to, name), []byte("old"), 0o640))
+	}
+	archive := pack(t, from)
+	_, err := tartree.Unpack(t.Context(), openRoot(t, to), bytes.NewReader(archive[:len(archive)/2]), tartree.Options{})
+	require.Error(t, err)
+	cut := &cancelled{r: bytes.NewReader(archive), after: len(archive) / 2}
+	ctx, cancel := context.WithCancel(t.Context())
+	cut.cancel = cancel
+	_, err = tartree.Unpack(ctx, openRoot(t, to), cut, tartree.Options{})
+	require.ErrorIs(t, err, context.Canceled)
+	left, err := os.ReadDir(to)
+	require.NoError(t, err)
+	require.Len(t, left, 3)
+	data, err := os.ReadFile(filepath.Join(to, "a"))
+	require.NoError(t, err)
+	require.Len(t, data, 3<<20, "the first one was whole")
+	for _, name := range []string{"b", "c"} {
+		data, err := os.ReadFile(filepath.Join(to, name))
+		require.NoError(t, err)
+		require.Equal(t, "old", string(data), name)
+	}
+}
+
+// cancelled is a reader in the middle of which the context ends.
+type cancelled struct {
+	r      io.Reader
+	after  int
+	cancel func()
+}
+
+func (c *cancelled) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p[:min(len(p), 64<<10)])
+	if c.after -= n; c.after <= 0 {
+		c.cancel()
+	}
+	return n, err
+}
+
+// TestInTheWay: an empty directory gives way to a file, one that holds something does
+// not.
+func TestInTheWay(t *testing.T) {
+	t.Parallel()
+	from, to := t.TempDir(), t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(from, "x"), []byte("new"), 0o600))
+	archive := pack(t, from)
+	require.NoError(t, os.MkdirAll(filepath.Join(to, "x", "full"), 0o755))
+	_, err := tartree.Unpack(t.Context(), openRoot(t, to), bytes.NewReader(archive), tartree.Options{})
+	require.ErrorContains(t, err, "x: directory not empty")
+	require.NoError(t, os.Remove(filepath.Join(to, "x", "full")))
+	_, err = tartree.Unpack(t.Context(), openRoot(t, to), bytes.NewReader(archive), tartree.Options{})
+	require.NoError(t, err)
+	left, err := os.ReadDir(to)
+	require.NoError(t, err)
+	require.Len(t, left, 1)
+	require.True(t, left[0].Type().IsRegular())
 }
 
 // FuzzUnpack holds that no archive panics or escapes.

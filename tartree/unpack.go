@@ -32,9 +32,9 @@ type Options struct {
 	Owners bool
 }
 
-// Unpack writes an archive below root. A file that exists is replaced, a
-// directory is kept and filled. The first error ends it; what was written
-// before stays.
+// Unpack writes an archive below root. A file that exists is replaced when the new
+// one is whole, a directory is kept and filled. The first error ends it; what was
+// written before stays.
 func Unpack(ctx context.Context, root *os.Root, r io.Reader, opts Options) (Result, error) {
 	u := &unpacker{ctx: ctx, root: root, tr: tar.NewReader(r), opts: opts, buf: make([]byte, chunk)}
 	defer u.leave()

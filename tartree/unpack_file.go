@@ -6,6 +6,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +15,10 @@ import (
 	"path"
 	"time"
 )
+
+// tempPrefix begins the names of files that are not whole yet: those of files that
+// guestd writes, which its Watch leaves out.
+const tempPrefix = ".waggle-"
 
 // enter returns the directory of a file, made where it is missing. It stays open
 // for the files that follow: each step of a path costs a system call or two.
@@ -40,38 +45,76 @@ func (u *unpacker) leave() {
 	}
 }
 
+// file unpacks a file under another name and renames it when it is whole, so that an
+// archive that breaks off in it leaves what was there before. Nothing is synced: the
+// promise is to readers and after an interruption, not after a crash of the machine.
 func (u *unpacker) file(name string, h *tar.Header) error {
 	dir, err := u.enter(path.Dir(name))
 	if err != nil {
 		return err
 	}
+	temp := tempPrefix + rand.Text()
 	// The file is new: nobody else's link is written through.
-	const flags = os.O_WRONLY | os.O_CREATE | os.O_EXCL
-	base := path.Base(name)
-	f, err := dir.OpenFile(base, flags, 0o600)
-	if errors.Is(err, fs.ErrExist) {
-		if err = clearIn(dir, base); err == nil {
-			f, err = dir.OpenFile(base, flags, 0o600)
-		}
-	}
+	f, err := dir.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
-		return err
+		return named(err, name)
 	}
-	// At once, so that a size that no file system takes is refused before its
-	// zeros are read.
-	if err = f.Truncate(h.Size); err == nil {
-		err = u.content(f, h.Size)
-	}
-	if err == nil {
-		err = u.fileAttributes(f, h)
-	}
+	err = u.fill(f, h)
 	if cerr := f.Close(); err == nil {
 		err = cerr
 	}
-	if err != nil || h.ModTime.IsZero() {
+	if err == nil && !h.ModTime.IsZero() {
+		err = dir.Chtimes(temp, time.Now(), h.ModTime)
+	}
+	if err == nil {
+		err = place(dir, temp, path.Base(name))
+	}
+	if err != nil {
+		_ = dir.Remove(temp) // the first error matters
+	}
+	return named(err, name)
+}
+
+// fill writes content, owner and permissions of a file.
+func (u *unpacker) fill(f *os.File, h *tar.Header) error {
+	// At once, so that a size that no file system takes is refused before its
+	// zeros are read.
+	if err := f.Truncate(h.Size); err != nil {
 		return err
 	}
-	return dir.Chtimes(base, time.Now(), h.ModTime)
+	if err := u.content(f, h.Size); err != nil {
+		return err
+	}
+	return u.fileAttributes(f, h)
+}
+
+// place gives a file its name. What was there is replaced: in one step, but for an
+// empty directory.
+func place(dir *os.Root, temp, name string) error {
+	err := dir.Rename(temp, name)
+	if err == nil {
+		return nil
+	}
+	if info, serr := dir.Lstat(name); serr != nil || !info.IsDir() {
+		return err
+	}
+	if err := clearIn(dir, name); err != nil {
+		return err
+	}
+	return dir.Rename(temp, name)
+}
+
+// named has an error speak of the file that was meant, not of its temporary name.
+func named(err error, name string) error {
+	var p *fs.PathError
+	var link *os.LinkError
+	switch {
+	case errors.As(err, &p):
+		p.Path = name
+	case errors.As(err, &link):
+		return &fs.PathError{Op: link.Op, Path: name, Err: link.Err}
+	}
+	return err
 }
 
 // fileAttributes sets owner and permissions of a file that is open.

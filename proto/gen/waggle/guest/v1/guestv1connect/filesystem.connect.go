@@ -84,8 +84,10 @@ type FilesystemClient interface {
 	// symbolic links, hard links within the tree, permissions, owners and times;
 	// holes as holes (GNU tar's PAX 1.0). An error ends the stream after a part of it.
 	ArchiveOut(context.Context, *connect.Request[v1.FilesystemArchiveOutRequest]) (*connect.ServerStreamForClient[v1.FilesystemArchiveOutResponse], error)
-	// ArchiveIn unpacks a tar archive below a directory. What was unpacked before an
-	// error stays. Errors: InvalidArgument for an entry that would leave it.
+	// ArchiveIn unpacks a tar archive below a directory. Each regular file is written
+	// under a temporary name and renamed when it is whole, without a sync. What was
+	// unpacked before an error stays, a broken stream included; the file in which it
+	// came is as it was before. Errors: InvalidArgument for an entry that would leave it.
 	ArchiveIn(context.Context) *connect.ClientStreamForClient[v1.FilesystemArchiveInRequest, v1.FilesystemArchiveInResponse]
 }
 
@@ -252,8 +254,10 @@ type FilesystemHandler interface {
 	// symbolic links, hard links within the tree, permissions, owners and times;
 	// holes as holes (GNU tar's PAX 1.0). An error ends the stream after a part of it.
 	ArchiveOut(context.Context, *connect.Request[v1.FilesystemArchiveOutRequest], *connect.ServerStream[v1.FilesystemArchiveOutResponse]) error
-	// ArchiveIn unpacks a tar archive below a directory. What was unpacked before an
-	// error stays. Errors: InvalidArgument for an entry that would leave it.
+	// ArchiveIn unpacks a tar archive below a directory. Each regular file is written
+	// under a temporary name and renamed when it is whole, without a sync. What was
+	// unpacked before an error stays, a broken stream included; the file in which it
+	// came is as it was before. Errors: InvalidArgument for an entry that would leave it.
 	ArchiveIn(context.Context, *connect.ClientStream[v1.FilesystemArchiveInRequest]) (*connect.Response[v1.FilesystemArchiveInResponse], error)
 }
 
