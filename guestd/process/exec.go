@@ -173,11 +173,11 @@ func (x *execution) endAbandoned() {
 // requestEnd asks run to end all processes. It does not wait.
 func (x *execution) requestEnd() { x.endOnce.Do(func() { close(x.end) }) }
 
-// setGrace shortens the time between SIGTERM and SIGKILL.
+// setGrace changes the time between SIGTERM and SIGKILL, unless that has begun.
 func (x *execution) setGrace(grace time.Duration) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.grace = min(x.grace, grace)
+	x.grace = min(grace, maxGrace)
 }
 
 // alive says whether processes may be left. It is right once ready is closed.

@@ -128,7 +128,7 @@ func (s *Service) Running() int {
 }
 
 // Shutdown refuses new execs, ends those that run, with grace between SIGTERM
-// and SIGKILL, and returns when all are gone or ctx is done.
+// and SIGKILL in place of their own, and returns when all are gone or ctx is done.
 func (s *Service) Shutdown(ctx context.Context, grace time.Duration) error {
 	s.mu.Lock()
 	s.closed = true

@@ -163,6 +163,27 @@ func TestDetach(t *testing.T) {
 	})
 }
 
+// TestShutdownGrace: it may be longer than an exec's own.
+func TestShutdownGrace(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	start := mark(shell("trap 'sleep 1; echo saved; exit 0' TERM; echo ready; while :; do sleep 0.05; done"))
+	start.KillGrace = durationpb.New(time.Millisecond)
+	stream, err := f.open(t.Context(), startRequest(start))
+	require.NoError(t, err)
+	r := &result{}
+	firstLine(t, stream, r)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	require.NoError(t, f.service.Shutdown(ctx, time.Minute))
+	require.Empty(t, marked(t, markOf(start)))
+	got, err := f.Get(t.Context(), connect.NewRequest(&guestv1.ProcessGetRequest{ExecId: start.GetExecId()}))
+	require.NoError(t, err)
+	require.EqualValues(t, len("ready\nsaved\n"), got.Msg.GetExec().GetStdoutBytes())
+	require.Zero(t, got.Msg.GetExec().GetExited().GetExitCode())
+	require.True(t, got.Msg.GetExec().GetExited().GetCancelled())
+}
+
 func TestShutdown(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)

@@ -836,7 +836,8 @@ func (x *SystemMetricsResponse) GetNetworkSentBytes() uint64 {
 // SystemShutdownRequest asks for the end.
 type SystemShutdownRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Time that execs get between SIGTERM and SIGKILL. Unset: 2 s, at most 60 s.
+	// Time that execs get between SIGTERM and SIGKILL, more or less than their own
+	// kill_grace, unless they are being ended already. Unset: 2 s, at most 60 s.
 	Grace         *durationpb.Duration `protobuf:"bytes,1,opt,name=grace,proto3" json:"grace,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
