@@ -46,14 +46,14 @@ func unready(lock *admin.Lock, runDir, dataDir string, backend json.RawMessage) 
 	return why
 }
 
-// checkBackend looks for what machines are made of where a supervisor will: QEMU,
-// kernel, guestd, mkfs.ext4 and the certificates.
+// checkBackend looks for what machines are made of where a supervisor will: what the
+// backend needs, guestd, mkfs.ext4 and the certificates.
 func checkBackend(settings json.RawMessage) []error {
 	var s backendSettings
 	if err := json.Unmarshal(settings, &s); err != nil {
 		return []error{fmt.Errorf("read backend settings: %w", err)}
 	}
-	_, err := qemu.New(s.config())
+	_, err := s.open(nil)
 	missing := each(err)
 	if f := checkMkfs(); f.Status == statusMissing {
 		missing = append(missing, fmt.Errorf("%s: %s: run `%s`", f.Check, f.Detail, f.Remedy))

@@ -40,6 +40,7 @@ type psRow struct {
 	// Pid and VMMPid are those of living processes only.
 	Pid         int      `json:"pid,omitempty"`
 	VMMPid      int      `json:"vmm_pid,omitempty"`
+	Backend     string   `json:"backend,omitempty"`
 	Accelerator string   `json:"accelerator,omitempty"`
 	Holders     []string `json:"holders,omitempty"`
 }
@@ -102,13 +103,14 @@ func ask(ctx context.Context, l supervisor.Listed, r *psRow) error {
 	}
 	r.State = strings.ToLower(supervisor.PhaseName(info.GetState().GetPhase()))
 	r.Why = info.GetState().GetPaused()
+	r.Backend = info.GetBackend()
 	r.Accelerator, r.Holders = info.GetAccelerator(), info.GetHolders()
 	return nil
 }
 
 func table(out io.Writer, rows []psRow) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "ID\tNAME\tIMAGE\tSTATE\tAGE\tCPUS\tMEMORY\tHELD BY\tNOTE")
+	fmt.Fprintln(w, "ID\tNAME\tIMAGE\tSTATE\tAGE\tCPUS\tMEMORY\tBACKEND\tHELD BY\tNOTE")
 	for _, r := range rows {
 		image := r.Image
 		if r.Runtime != "" {
@@ -119,11 +121,19 @@ func table(out io.Writer, rows []psRow) error {
 			age = time.Since(r.CreatedAt).Round(time.Second).String()
 		}
 		note, _, _ := strings.Cut(r.Why, "\n")
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%d MiB\t%s\t%.100s\n",
-			r.ID, orDash(r.Name), orDash(image), r.State, age, r.CPUs, r.MemoryMiB,
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%d MiB\t%s\t%s\t%.100s\n",
+			r.ID, orDash(r.Name), orDash(image), r.State, age, r.CPUs, r.MemoryMiB, orDash(r.backend()),
 			orDash(strings.Join(r.Holders, ", ")), note)
 	}
 	return w.Flush()
+}
+
+// backend is what runs it, such as qemu/kvm.
+func (r psRow) backend() string {
+	if r.Accelerator == "" {
+		return r.Backend
+	}
+	return r.Backend + "/" + r.Accelerator
 }
 
 func orDash(s string) string {

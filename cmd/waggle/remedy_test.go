@@ -23,7 +23,7 @@ func TestSameRemedy(t *testing.T) {
 	t.Setenv("PATH", t.TempDir()) // no qemu
 	dir := t.TempDir()
 	kernel := filepath.Join(dir, "kernel")
-	settings, err := json.Marshal(backendSettings{DataDir: dir, Kernel: kernel, Guestd: filepath.Join(dir, "guestd")})
+	settings, err := json.Marshal(backendSettings{Backend: backendQEMU, DataDir: dir, Kernel: kernel, Guestd: filepath.Join(dir, "guestd")})
 	require.NoError(t, err)
 	_, noQEMU := qemu.FindBinary("")
 	require.ErrorIs(t, noQEMU, qemu.ErrNoBinary)

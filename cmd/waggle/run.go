@@ -51,7 +51,7 @@ func (runCmd) Help() string {
 // there is one, and ends the machine before.
 func (c *runCmd) Run(ctx context.Context) (err error) {
 	holder := fmt.Sprintf("run %d", os.Getpid())
-	backend, err := c.backend()
+	backend, on, err := c.backend(ctx)
 	if err != nil {
 		return err
 	}
@@ -71,6 +71,7 @@ func (c *runCmd) Run(ctx context.Context) (err error) {
 		req.Image = c.Image
 	}
 	say := newProgress(os.Stderr, c.Quiet)
+	say.step(on.String())
 	machine, err := l.Launch(ctx, req, say.step)
 	say.done()
 	if err != nil {

@@ -55,7 +55,7 @@ func (c *serveCmd) Run(ctx context.Context) error {
 // run makes this process the run directory's server and serves. The lock comes
 // before everything else: a second server must not touch what the first one has.
 func (c *serveCmd) run(ctx context.Context, out io.Writer, log *slog.Logger) (err error) {
-	backend, err := c.backend()
+	backend, on, err := c.backend(ctx)
 	if err != nil {
 		return err
 	}
@@ -74,6 +74,7 @@ func (c *serveCmd) run(ctx context.Context, out io.Writer, log *slog.Logger) (er
 	if err != nil {
 		return err
 	}
+	on.log(log)
 	manager, err := environment.New(environment.Config{
 		Launch: launcher.Launch, Holder: holder, Max: c.MaxEnvironments,
 		CPUs: c.CPUs, MemoryMiB: c.MemoryMB, DiskMiB: c.DiskMB,
@@ -84,7 +85,7 @@ func (c *serveCmd) run(ctx context.Context, out io.Writer, log *slog.Logger) (er
 		return err
 	}
 	defer manager.Close()
-	s := newServing(c, manager, lock, backend, launcher.RunDir, dataDir)
+	s := newServing(c, manager, lock, backend, on, launcher.RunDir, dataDir)
 	api, err := lock.Serve(s.status, log)
 	if err != nil {
 		return err

@@ -32,6 +32,7 @@ type serving struct {
 	manager         *environment.Manager
 	lock            *admin.Lock
 	backend         json.RawMessage
+	on              choice
 	runDir, dataDir string
 	started         time.Time
 
@@ -42,10 +43,10 @@ type serving struct {
 }
 
 func newServing(
-	c *serveCmd, manager *environment.Manager, lock *admin.Lock, backend json.RawMessage, runDir, dataDir string,
+	c *serveCmd, manager *environment.Manager, lock *admin.Lock, backend json.RawMessage, on choice, runDir, dataDir string,
 ) *serving {
 	return &serving{
-		cmd: c, manager: manager, lock: lock, backend: backend, runDir: runDir, dataDir: dataDir,
+		cmd: c, manager: manager, lock: lock, backend: backend, on: on, runDir: runDir, dataDir: dataDir,
 		started: time.Now(), shut: startingUp,
 	}
 }
@@ -102,6 +103,7 @@ func (s *serving) status(context.Context) *hostv1.AdminStatusResponse {
 		Version: version.String(), McpUrl: url, StartedAt: timestamppb.New(s.started),
 		Environments: uint32(s.living()), MaxEnvironments: uint32(s.manager.Max()), EnvironmentsByState: s.byState(),
 		Ready: len(why) == 0, NotReady: why, RunDir: s.runDir, DataDir: s.dataDir,
+		Backend: s.on.backend, Accelerator: s.on.accel, BackendReason: s.on.why,
 		OrphanTimeout: durationpb.New(c.OrphanTimeout),
 		Limits: &hostv1.EnvironmentLimits{
 			Cpus: c.CPUs, MemoryMib: c.MemoryMB, DiskMib: c.DiskMB,

@@ -41,6 +41,9 @@ type serverStatus struct {
 	Max          uint32            `json:"max_environments,omitempty"`
 	ByState      map[string]uint32 `json:"environments_by_state,omitempty"`
 	Limits       *statusLimits     `json:"limits,omitempty"`
+	Backend      string            `json:"backend,omitempty"`
+	Accelerator  string            `json:"accelerator,omitempty"`
+	BackendWhy   string            `json:"backend_reason,omitempty"`
 	RunDir       string            `json:"run_dir"`
 	DataDir      string            `json:"data_dir,omitempty"`
 }
@@ -89,6 +92,7 @@ func describe(a *hostv1.AdminStatusResponse) serverStatus {
 		StartedAt: new(a.GetStartedAt().AsTime()), Ready: a.GetReady(), NotReady: a.GetNotReady(),
 		Environments: a.GetEnvironments(), Max: a.GetMaxEnvironments(), ByState: map[string]uint32{},
 		RunDir: a.GetRunDir(), DataDir: a.GetDataDir(),
+		Backend: a.GetBackend(), Accelerator: a.GetAccelerator(), BackendWhy: a.GetBackendReason(),
 	}
 	for _, n := range a.GetEnvironmentsByState() {
 		s.ByState[n.GetState()] = n.GetCount()
@@ -124,6 +128,9 @@ func (s serverStatus) print(out io.Writer) error {
 		detail = ": " + strings.Join(states, ", ")
 	}
 	fmt.Fprintf(w, "environments\t%d of %d%s\n", s.Environments, s.Max, detail)
+	if s.Backend != "" {
+		fmt.Fprintf(w, "backend\t%s\n", choice{backend: s.Backend, accel: s.Accelerator, why: s.BackendWhy})
+	}
 	l := s.Limits
 	fmt.Fprintf(w, "size\tCPUs %d, memory %d MiB, disk %d MiB\n", l.CPUs, l.MemoryMiB, l.DiskMiB)
 	fmt.Fprintf(w, "timeouts\tidle %s, code %s and at most %s, without a server %s\n",

@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 
 	"github.com/stacklok/waggle/host/disk"
-	"github.com/stacklok/waggle/host/qemu"
 	"github.com/stacklok/waggle/host/supervisor"
 )
 
@@ -48,13 +47,7 @@ func (c *superviseCmd) run(ctx context.Context, report *supervisor.Report, log *
 	if err := json.Unmarshal(spec.Backend, &s); err != nil {
 		return fmt.Errorf("read backend settings: %w", err)
 	}
-	info, err := json.Marshal(s.Info)
-	if err != nil {
-		return fmt.Errorf("describe guestd: %w", err)
-	}
-	cfg := s.config()
-	cfg.GuestdInfo, cfg.Logger = info, log
-	backend, err := qemu.New(cfg)
+	backend, err := s.open(log)
 	if err != nil {
 		return err
 	}
@@ -63,15 +56,7 @@ func (c *superviseCmd) run(ctx context.Context, report *supervisor.Report, log *
 		return fmt.Errorf("open the disk cache: %w", err)
 	}
 	return supervisor.Run(ctx, supervisor.Config{
-		Dir: c.Dir, Backend: backend, Accelerator: string(backend.Accel()), Emulated: backend.Accel() == qemu.AccelTCG,
+		Dir: c.Dir, Backend: backend, Accelerator: s.Accel, Emulated: s.emulated(),
 		Disks: disks, CAFile: s.GuestCA, Listening: report.Listening, Logger: log,
 	}, spec)
-}
-
-// config is the backend's, but for what only a running one needs.
-func (s backendSettings) config() qemu.Config {
-	return qemu.Config{
-		Binary: s.QEMU, Kernel: s.Kernel, Guestd: s.Guestd, Accel: qemu.Accel(s.Accel),
-		CacheDir: filepath.Join(s.DataDir, "initramfs"),
-	}
 }

@@ -120,6 +120,7 @@ func command(ctx context.Context, dir, run string, args ...string) *exec.Cmd {
 	cmd.Env = []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "WAGGLE_DATA_DIR=" + dir, "WAGGLE_RUN_DIR=" + run,
 		"WAGGLE_KERNEL=" + filepath.Join(dir, "kernel"), "WAGGLE_DEFAULT_MEMORY_MB=192", "WAGGLE_DEFAULT_DISK_MB=64",
+		"WAGGLE_BACKEND=qemu", // what else the host has must not change what is tested
 	}
 	return cmd
 }

@@ -6,22 +6,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
-	"runtime"
-	"slices"
 	"syscall"
 	"time"
 
-	"github.com/opencontainers/go-digest"
-
 	"github.com/stacklok/waggle/host/disk"
 	"github.com/stacklok/waggle/host/environment"
-	"github.com/stacklok/waggle/host/qemu"
 	"github.com/stacklok/waggle/host/supervisor"
-	"github.com/stacklok/waggle/proto"
-	"github.com/stacklok/waggle/version"
 )
 
 // runDirFlags say where the machines' directories are.
@@ -102,11 +94,10 @@ func checkPrivate(dir string) error {
 type vmFlags struct {
 	dataFlags
 	runDirFlags
+	backendFlags
 
-	Kernel    string `help:"Guest kernel: a directory made by images/kernel, or an image that needs no modules. Default: DATA/kernel/current." env:"WAGGLE_KERNEL" placeholder:"PATH"`
+	Kernel    string `help:"Guest kernel of QEMU's machines: a directory made by images/kernel, or an image that needs no modules. Default: DATA/kernel/current." env:"WAGGLE_KERNEL" placeholder:"PATH"`
 	GuestdDir string `help:"Directory of guestd-linux-ARCH. Default: the one of waggle." env:"WAGGLE_GUESTD_DIR" placeholder:"DIR"`
-	QEMU      string `name:"qemu" help:"QEMU binary. Default: qemu-system-ARCH in PATH." env:"WAGGLE_QEMU" placeholder:"PATH"`
-	Accel     string `help:"How guest code is run: ${enum}." enum:"auto,kvm,tcg" default:"auto" env:"WAGGLE_ACCEL"`
 	GuestCA   string `name:"guest-ca" help:"PEM file with the certificates that guests trust. Default: the host's." env:"WAGGLE_GUEST_CA" placeholder:"FILE"`
 
 	CPUs     uint32 `name:"cpus" help:"Virtual CPUs, at most 4 for each of this host's." default:"1" env:"WAGGLE_DEFAULT_CPUS"`
@@ -159,76 +150,4 @@ func (f *vmFlags) launcher(holder string, backend json.RawMessage) (*environment
 // images are the settings of the runtimes' images.
 func (f *vmFlags) images() map[string]string {
 	return map[string]string{"python": f.ImagePython, "node": f.ImageNode, "shell": f.ImageShell}
-}
-
-// backendSettings is what the supervise command makes a backend of. They travel
-// in the machine's spec.
-type backendSettings struct {
-	DataDir string     `json:"data_dir"`
-	QEMU    string     `json:"qemu,omitempty"`
-	Kernel  string     `json:"kernel"`
-	Guestd  string     `json:"guestd"`
-	Info    guestdInfo `json:"guestd_info"`
-	Accel   string     `json:"accel,omitempty"`
-	GuestCA string     `json:"guest_ca,omitempty"`
-}
-
-// guestdInfo tells the guest who it is; an image's own guestd takes over when it
-// differs.
-type guestdInfo struct {
-	Version     string        `json:"version"`
-	ProtocolMin uint32        `json:"protocol_min"`
-	ProtocolMax uint32        `json:"protocol_max"`
-	Digest      digest.Digest `json:"digest"`
-}
-
-// backend describes the parts of a machine. It makes nothing.
-func (f *vmFlags) backend() (json.RawMessage, error) {
-	data, err := f.dataDir()
-	if err != nil {
-		return nil, err
-	}
-	s := backendSettings{DataDir: data, QEMU: f.QEMU, Accel: f.Accel}
-	kernel := f.Kernel
-	if kernel == "" {
-		kernel = filepath.Join(data, "kernel", "current")
-	}
-	if s.Kernel, err = filepath.Abs(kernel); err != nil {
-		return nil, fmt.Errorf("find the kernel: %w", err)
-	}
-	if f.GuestCA != "" {
-		if s.GuestCA, err = filepath.Abs(f.GuestCA); err != nil {
-			return nil, fmt.Errorf("find the certificates: %w", err)
-		}
-	}
-	if s.Guestd, err = findGuestd(f.GuestdDir, runtime.GOARCH); err != nil {
-		return nil, errors.Join(append([]error{err}, s.others()...)...)
-	}
-	s.Info = guestdInfo{Version: version.String(), ProtocolMin: proto.GuestProtocolMin, ProtocolMax: proto.GuestProtocolMax}
-	if s.Info.Digest, err = fileDigest(s.Guestd); err != nil {
-		return nil, fmt.Errorf("read guestd: %w", err)
-	}
-	return json.Marshal(s)
-}
-
-// others are what is missing beside guestd, which is looked for first.
-func (s backendSettings) others() []error {
-	raw, err := json.Marshal(s)
-	if err != nil {
-		return nil // the one that is known says enough
-	}
-	return slices.DeleteFunc(checkBackend(raw), func(err error) bool { return errors.Is(err, qemu.ErrNoGuestd) })
-}
-
-func fileDigest(path string) (digest.Digest, error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer func() { _ = file.Close() }()
-	d := digest.Canonical.Digester()
-	if _, err := io.Copy(d.Hash(), file); err != nil {
-		return "", err
-	}
-	return d.Digest(), nil
 }

@@ -96,7 +96,13 @@ type AdminStatusResponse struct {
 	// Directory of running environments.
 	RunDir string `protobuf:"bytes,13,opt,name=run_dir,json=runDir,proto3" json:"run_dir,omitempty"`
 	// Directory of images, disks and the kernel.
-	DataDir       string `protobuf:"bytes,14,opt,name=data_dir,json=dataDir,proto3" json:"data_dir,omitempty"`
+	DataDir string `protobuf:"bytes,14,opt,name=data_dir,json=dataDir,proto3" json:"data_dir,omitempty"`
+	// What makes machines: "qemu" or "krun".
+	Backend string `protobuf:"bytes,15,opt,name=backend,proto3" json:"backend,omitempty"`
+	// How that runs them, such as "kvm" or "tcg".
+	Accelerator string `protobuf:"bytes,16,opt,name=accelerator,proto3" json:"accelerator,omitempty"`
+	// Why it is that one.
+	BackendReason string `protobuf:"bytes,17,opt,name=backend_reason,json=backendReason,proto3" json:"backend_reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -225,6 +231,27 @@ func (x *AdminStatusResponse) GetRunDir() string {
 func (x *AdminStatusResponse) GetDataDir() string {
 	if x != nil {
 		return x.DataDir
+	}
+	return ""
+}
+
+func (x *AdminStatusResponse) GetBackend() string {
+	if x != nil {
+		return x.Backend
+	}
+	return ""
+}
+
+func (x *AdminStatusResponse) GetAccelerator() string {
+	if x != nil {
+		return x.Accelerator
+	}
+	return ""
+}
+
+func (x *AdminStatusResponse) GetBackendReason() string {
+	if x != nil {
+		return x.BackendReason
 	}
 	return ""
 }
@@ -380,7 +407,7 @@ var File_waggle_host_v1_admin_proto protoreflect.FileDescriptor
 const file_waggle_host_v1_admin_proto_rawDesc = "" +
 	"\n" +
 	"\x1awaggle/host/v1/admin.proto\x12\x0ewaggle.host.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x14\n" +
-	"\x12AdminStatusRequest\"\xbf\x04\n" +
+	"\x12AdminStatusRequest\"\xa2\x05\n" +
 	"\x13AdminStatusResponse\x12\x1f\n" +
 	"\vapi_version\x18\x01 \x01(\rR\n" +
 	"apiVersion\x12\x18\n" +
@@ -398,7 +425,10 @@ const file_waggle_host_v1_admin_proto_rawDesc = "" +
 	"\x06limits\x18\v \x01(\v2!.waggle.host.v1.EnvironmentLimitsR\x06limits\x12@\n" +
 	"\x0eorphan_timeout\x18\f \x01(\v2\x19.google.protobuf.DurationR\rorphanTimeout\x12\x17\n" +
 	"\arun_dir\x18\r \x01(\tR\x06runDir\x12\x19\n" +
-	"\bdata_dir\x18\x0e \x01(\tR\adataDir\">\n" +
+	"\bdata_dir\x18\x0e \x01(\tR\adataDir\x12\x18\n" +
+	"\abackend\x18\x0f \x01(\tR\abackend\x12 \n" +
+	"\vaccelerator\x18\x10 \x01(\tR\vaccelerator\x12%\n" +
+	"\x0ebackend_reason\x18\x11 \x01(\tR\rbackendReason\">\n" +
 	"\x10EnvironmentCount\x12\x14\n" +
 	"\x05state\x18\x01 \x01(\tR\x05state\x12\x14\n" +
 	"\x05count\x18\x02 \x01(\rR\x05count\"\xa2\x02\n" +
