@@ -34,6 +34,7 @@ type cli struct {
 	Image     imageCmd     `cmd:"" help:"Work with the local image store."`
 	Doctor    doctorCmd    `cmd:"" help:"Say what is missing on this machine, and how to mend it."`
 	Version   versionCmd   `cmd:"" help:"Print the version and the protocol range."`
+	FetchKrun fetchKrunCmd `cmd:"" hidden:"" help:"Install libkrun and libkrunfw for Waggle alone."`
 	Supervise superviseCmd `cmd:"" hidden:"" help:"Own one machine."`
 }
 
