@@ -11,7 +11,10 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"text/tabwriter"
+
+	"github.com/stacklok/waggle/host/qemu"
 )
 
 // doctorCmd says what is missing on this machine and how to mend it. It takes the
@@ -24,7 +27,8 @@ type doctorCmd struct {
 // Help implements kong.HelpProvider.
 func (doctorCmd) Help() string {
 	return `Each line is ok, note (it works, but could be better) or missing, with the command that
-mends it. Nothing is changed. The exit code is 1 when something is missing.
+mends it. What a backend lacks that is not used is a note. Nothing is changed. The exit
+code is 1 when something is missing.
 
     waggle doctor
     WAGGLE_DATA_DIR=/srv/waggle waggle doctor
@@ -82,26 +86,55 @@ func (c *doctorCmd) examine(ctx context.Context) []finding {
 	if err != nil {
 		return []finding{missing("run directory", err.Error(), "export WAGGLE_RUN_DIR=DIR")}
 	}
-	kernel := c.Kernel
-	if kernel == "" {
-		kernel = filepath.Join(data, "kernel", "current")
+	parts := c.inspectKrun(ctx, data)
+	on, err := c.decide(&parts, qemu.ProbeKVM(), runtime.GOOS)
+	onKrun := on.backend == backendKrun || err != nil // then it was asked for, or there is no other
+	all := []finding{checkPlatform(runtime.GOOS, runtime.GOARCH), checkChoice(on, err)}
+	all = append(all, checkHypervisor(c.Accel, onKrun, parts.hypervisorErr), checkNested(runtime.GOARCH, "/proc/cpuinfo"))
+	all = append(all, ofBackend(onKrun, c.examineKrun(ctx, data, &parts))...)
+	if runtime.GOOS == "linux" {
+		all = append(all, ofBackend(!onKrun, []finding{
+			checkQEMU(ctx, c.QEMU),
+			checkFeatures(ctx, c.QEMU),
+			checkIdentity("QEMU", qemu.Identity),
+			checkKernel(c.kernel(data), runtime.GOARCH),
+		})...)
 	}
-	return []finding{
-		checkPlatform(runtime.GOOS, runtime.GOARCH),
-		checkQEMU(ctx, c.QEMU),
-		checkFeatures(ctx, c.QEMU),
-		checkAccel(c.Accel),
-		checkIdentity(),
+	return append(all,
 		checkMkfs(),
+		checkCPUCount(runtime.NumCPU(), c.CPUs),
 		checkMemory(meminfo, c.MemoryMB),
 		checkDataDir(data),
 		checkRunDir(run),
-		checkKernel(kernel, runtime.GOARCH),
 		checkGuestd(c.GuestdDir, runtime.GOARCH),
 		checkCertificates(c.GuestCA),
 		c.checkImages(),
 		checkImageTools(os.Geteuid()),
+	)
+}
+
+// ofBackend makes notes of what a backend misses that makes no machines here.
+func ofBackend(used bool, findings []finding) []finding {
+	for i := range findings {
+		if f := &findings[i]; !used && f.Status == statusMissing {
+			f.Status, f.Detail = statusNote, "not used, and could not be: "+f.Detail
+		}
 	}
+	return findings
+}
+
+// checkChoice says what makes machines, as a server's log does.
+func checkChoice(on choice, err error) finding {
+	const check = "backend"
+	if err != nil {
+		return missing(check, oneLine(err), "mend what is missing below, or: export WAGGLE_BACKEND=auto")
+	}
+	return good(check, on.String())
+}
+
+// oneLine is an error of several, for a table.
+func oneLine(err error) string {
+	return strings.NewReplacer(":\n", ": ", "\n", "; ").Replace(err.Error())
 }
 
 func (c *doctorCmd) print(out io.Writer, findings []finding) error {

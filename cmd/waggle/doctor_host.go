@@ -3,15 +3,12 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 
 	"github.com/dustin/go-humanize"
 	"golang.org/x/sys/unix"
@@ -32,6 +29,16 @@ const (
 	vmmOverheadMiB = 100
 )
 
+// checkCPUCount: more virtual CPUs than there are only wait for each other.
+func checkCPUCount(have int, cpus uint32) finding {
+	const check = "cpus"
+	detail := fmt.Sprintf("%d; an environment gets %d", have, cpus)
+	if uint32(have) < cpus {
+		return note(check, detail, fmt.Sprintf("export WAGGLE_DEFAULT_CPUS=%d", have))
+	}
+	return good(check, detail)
+}
+
 // checkMemory compares what the host can give with what an environment is given.
 func checkMemory(meminfo string, memoryMiB uint32) finding {
 	const check = "memory"
@@ -49,22 +56,6 @@ func checkMemory(meminfo string, memoryMiB uint32) finding {
 
 // meminfo is what the kernel says of the host's memory.
 const meminfo = "/proc/meminfo"
-
-// memInfoMiB reads one value of a file such as /proc/meminfo.
-func memInfoMiB(path, name string) (uint64, error) {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return 0, err
-	}
-	for in := bufio.NewScanner(bytes.NewReader(text)); in.Scan(); {
-		f := strings.Fields(in.Text())
-		if len(f) == 3 && f[0] == name {
-			kib, err := strconv.ParseUint(f[1], 10, 64)
-			return kib >> 10, err
-		}
-	}
-	return 0, fmt.Errorf("%s has no %s", path, strings.TrimSuffix(name, ":"))
-}
 
 // checkDataDir looks whether images and disks have a place.
 func checkDataDir(dir string) finding {
