@@ -37,10 +37,19 @@ func (in *Installation) cli(t *testing.T, stdin string, args ...string) (stdout,
 	return out.String(), errOut.String(), cmd.ProcessState.ExitCode()
 }
 
-// TestCommands uses a machine as a person on the host does, without a terminal:
-// every command, by the environment's id and by the address of its guestd.
+// TestCommands uses a machine of each backend as a person on the host does, without
+// a terminal: every command, by the environment's id and by the address of its
+// guestd.
 func TestCommands(t *testing.T) {
-	in := Install(t)
+	onEachBackend(t, func(t *testing.T, in *Installation, b backend) {
+		if b.disks == nil {
+			t.Skip("the machine of a double has one program only")
+		}
+		commands(t, in)
+	})
+}
+
+func commands(t *testing.T, in *Installation) {
 	var env environment
 	in.Serve(t).Connect(t).Call(t, "create_environment", map[string]any{"runtime": "python"}, &env)
 	defer in.Command(t, "rm", env.ID)

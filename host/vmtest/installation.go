@@ -29,11 +29,13 @@ type Installation struct {
 	Run string
 	// As is who runs waggle; nil is who runs the test.
 	As *syscall.Credential
+	// Settings are more variables of its programs.
+	Settings []string
 }
 
 // Install builds waggle and guestd from this tree, once for all tests of a
 // process. The images come from WAGGLE_TEST_DATA, which the task `test` prepares;
-// without it the test is skipped, or fails where WAGGLE_TEST_REQUIRE names qemu.
+// without it the test is skipped, or fails where WAGGLE_TEST_REQUIRE names a backend.
 // WAGGLE_TEST_BIN names a directory where both lie built, as `task build` leaves
 // them: the guestd that the images were baked with, which saves their machines a
 // second start of it.
@@ -42,7 +44,7 @@ func Install(t testing.TB) *Installation {
 	data := os.Getenv("WAGGLE_TEST_DATA")
 	if data == "" {
 		const remedy = "WAGGLE_TEST_DATA is not set: run the tests with `task test`, which prepares the images"
-		if strings.Contains(os.Getenv("WAGGLE_TEST_REQUIRE"), "qemu") {
+		if Required("qemu") || Required("krun") {
 			t.Fatal(remedy)
 		}
 		t.Skip(remedy)
@@ -87,7 +89,9 @@ var binaries = sync.OnceValues(func() (dir string, err error) {
 	if built, err = os.MkdirTemp("", "wb"); err != nil {
 		return "", fmt.Errorf("build waggle: %w", err)
 	}
-	for out, pkg := range map[string]string{"waggle": "cmd/waggle", "guestd-linux-" + runtime.GOARCH: "cmd/guestd"} {
+	for out, pkg := range map[string]string{
+		"waggle": "cmd/waggle", "waggle-krun": "cmd/waggle-krun", "guestd-linux-" + runtime.GOARCH: "cmd/guestd",
+	} {
 		cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", filepath.Join(built, out), "github.com/stacklok/waggle/"+pkg) //nolint:noctx // see above
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if msg, err := cmd.CombinedOutput(); err != nil {
@@ -114,11 +118,15 @@ func Main(m *testing.M) int {
 // Env is the environment of the installation's programs.
 func (in *Installation) Env() []string {
 	env := append(os.Environ(), "WAGGLE_DATA_DIR="+in.Data, "WAGGLE_RUN_DIR="+in.Run)
+	if os.Getenv("WAGGLE_BACKEND") == "" {
+		// What else a host has must not change what is tested.
+		env = append(env, "WAGGLE_BACKEND=qemu")
+	}
 	if in.As != nil {
 		// Debian's path of somebody who is not root: mkfs.ext4 is not on it.
 		env = append(env, "HOME="+in.Data, "XDG_RUNTIME_DIR=", "PATH=/usr/local/bin:/usr/bin:/bin")
 	}
-	return env
+	return append(env, in.Settings...)
 }
 
 // prepare makes cmd one of the installation's programs.

@@ -52,6 +52,8 @@ type listed struct {
 	Why    string `json:"why"`
 	Pid    int    `json:"pid"`
 	VMMPid int    `json:"vmm_pid"`
+	// Backend is what runs it.
+	Backend string `json:"backend"`
 }
 
 func ps(t *testing.T, in *Installation) map[string]listed {
