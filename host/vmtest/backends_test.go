@@ -41,6 +41,7 @@ var backends = []backend{
 		name: "krun", shown: "krun", settings: []string{"WAGGLE_BACKEND=krun"}, program: "guest", room: 4 << 20,
 		disks: []string{"vda ro", "vdb ro", "vdc rw"}, missing: undiagnosed,
 	},
+	double,
 }
 
 // undiagnosed asks doctor, who knows best.
