@@ -8,7 +8,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"runtime"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 
@@ -20,6 +22,9 @@ import (
 // but must not open descriptors that are inherited.
 func Exec(m spec.Machine) error {
 	runtime.LockOSThread() // credentials and Landlock are the thread's
+	if err := keepOut(m); err != nil {
+		return err
+	}
 	p, err := newPlan(m)
 	if err != nil {
 		return err
@@ -65,6 +70,26 @@ func Exec(m spec.Machine) error {
 		}
 	}
 	return fmt.Errorf("execute %s: %w", p.inner.Runner, unix.Exec(p.inner.Runner, []string{"waggle-krun", "enter"}, env))
+}
+
+// keepOut closes, for the next program, all descriptors but those that spec gives
+// it. Whoever started the supervisor may have left it others, which every child
+// inherits: a shell's, say.
+func keepOut(m spec.Machine) error {
+	last := spec.ReportFD
+	if m.MAC != "" {
+		last = spec.NICFD
+	}
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return fmt.Errorf("list descriptors: %w", err)
+	}
+	for _, e := range entries {
+		if fd, err := strconv.Atoi(e.Name()); err == nil && fd > last {
+			unix.CloseOnExec(fd) // one of them is the list's, and closed by now
+		}
+	}
+	return nil
 }
 
 // passSpec puts the inner machine where the next program reads it.
