@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
@@ -194,4 +195,16 @@ func TestRuns(t *testing.T) {
 	require.ErrorIs(t, m.Err(), vm.ErrStopped)
 	requireGone(t, processes)
 	p.requireNothingLeft(t)
+}
+
+// TestWelcomeArrives: libkrun drops what the host wrote when that closes, so nobody
+// closes a stream of the guest's before the guest does.
+func TestWelcomeArrives(t *testing.T) {
+	t.Parallel()
+	m, err := newPlace(t, kruntest.Options{Orders: []string{"late=500"}}).start(t, nil)
+	require.NoError(t, err)
+	m.welcome(t)
+	require.Eventually(t, func() bool {
+		return strings.Contains(m.console.String(), "msg=ready")
+	}, 10*time.Second, 10*time.Millisecond, "guestd has not read its welcome: %s", m.console)
 }
