@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -55,13 +56,15 @@ func acceptReady(vmCtx context.Context, l *net.UnixListener, take func(net.Conn)
 type lingering struct {
 	net.Conn
 	once   sync.Once
-	closed chan struct{}
+	let    atomic.Bool   // go by its user
+	closed chan struct{} // no longer touched by its user
 }
 
 func (c *lingering) Close() error {
 	c.once.Do(func() {
-		close(c.closed)
+		c.let.Store(true)
 		_ = c.SetDeadline(time.Unix(1, 0)) // ends reads and writes under way
+		close(c.closed)                    // last: linger sets a deadline of its own
 	})
 	return nil
 }
@@ -81,14 +84,7 @@ func (c *lingering) open(call func([]byte) (int, error), p []byte) (int, error) 
 	return n, err
 }
 
-func (c *lingering) isClosed() bool {
-	select {
-	case <-c.closed:
-		return true
-	default:
-		return false
-	}
-}
+func (c *lingering) isClosed() bool { return c.let.Load() }
 
 // linger reads what still comes, so that the machine does not wait for a reader,
 // until the guest closes or the limit.
