@@ -44,7 +44,7 @@ var rules = []rule{
 	{"host/krun/jail", []string{"host/krun/spec"}, "a jail knows what it shows, not who is in it"},
 	{"host/krun/bootdisk", []string{"host/krun/spec", "host/vmm", "host/disk"}, "what a guest boots from depends on no backend"},
 	{"host/krun/kruntest", nil, "it builds programs, and imports none of them; only tests import it"},
-	{"host/krun", []string{"host/krun/spec", "host/krun/bootdisk", "host/vm", "host/vmm", "host/socket"}, "a backend knows its contract; what loads libkrun is waggle-krun's"},
+	{"host/krun", []string{"host/krun/spec", "host/krun/bootdisk", "host/remedy", "host/vm", "host/vmm", "host/socket"}, "a backend knows its contract; what loads libkrun is waggle-krun's"},
 	{"host/krunbundle", nil, "what fetches libraries knows nothing of who loads them"},
 	{"host/guest", []string{"proto", "version", "host/vsock"}, "the client of guestd knows nothing of who boots it"},
 	{"host/socket", nil, "a way to talk knows nothing of what is said"},

@@ -12,6 +12,7 @@ import (
 	"runtime"
 
 	"github.com/stacklok/waggle/host/krun/spec"
+	"github.com/stacklok/waggle/host/remedy"
 	"github.com/stacklok/waggle/host/vm"
 	"github.com/stacklok/waggle/host/vmm"
 )
@@ -75,8 +76,7 @@ func New(cfg Config) (*Backend, error) {
 		return nil, err
 	}
 	if info, err := os.Stat(cfg.Guestd); err != nil || !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%w at %q: run `task build`, or set WAGGLE_GUESTD_DIR to the directory that holds "+
-			"guestd-linux-%s", ErrNoGuestd, cfg.Guestd, runtime.GOARCH)
+		return nil, fmt.Errorf("%w at %q: %s", ErrNoGuestd, cfg.Guestd, remedy.Guestd("guestd-linux-"+runtime.GOARCH))
 	}
 	if cfg.CacheDir == "" {
 		return nil, errors.New("no cache directory for boot disks given")
@@ -96,25 +96,25 @@ func (b *Backend) Libraries() Libraries { return b.libs }
 // FindRunner returns the absolute path of waggle-krun. setting is a path
 // (WAGGLE_KRUN), or empty: then it is looked for beside this program.
 func FindRunner(setting string) (string, error) {
-	path, remedy := setting, "set WAGGLE_KRUN to its path"
+	path, mend := setting, "set WAGGLE_KRUN to its path"
 	if path == "" {
 		self, err := os.Executable()
 		if err != nil {
-			return "", fmt.Errorf("find waggle-krun: %w; %s", err, remedy)
+			return "", fmt.Errorf("find waggle-krun: %w; %s", err, mend)
 		}
 		path = filepath.Join(filepath.Dir(self), "waggle-krun")
-		remedy = "run `task build`, which puts it beside waggle, or " + remedy
+		mend = remedy.RunTask("build") + ", which puts it beside waggle, or " + mend
 	}
 	path, err := filepath.Abs(path)
 	if err != nil {
-		return "", fmt.Errorf("find waggle-krun: %w; %s", err, remedy)
+		return "", fmt.Errorf("find waggle-krun: %w; %s", err, mend)
 	}
 	info, err := os.Stat(path)
 	switch {
 	case err != nil:
-		return "", fmt.Errorf("%w: %w; %s", ErrNoRunner, err, remedy)
+		return "", fmt.Errorf("%w: %w; %s", ErrNoRunner, err, mend)
 	case !info.Mode().IsRegular() || info.Mode()&0o111 == 0:
-		return "", fmt.Errorf("%w: %s is not a program; %s", ErrNoRunner, path, remedy)
+		return "", fmt.Errorf("%w: %s is not a program; %s", ErrNoRunner, path, mend)
 	}
 	return path, nil
 }
