@@ -86,13 +86,12 @@ func (m *Manager) Exec(ctx context.Context, id string, req ExecRequest) (ExecRes
 
 func (m *Manager) exec(ctx context.Context, c *call, rt runtime, req ExecRequest) (ExecResult, error) {
 	execID := "x" + random(12)
-	file := Home + "/." + execID + rt.extension
 	ctx, cancel := context.WithTimeoutCause(ctx, req.Timeout+execSlack, fmt.Errorf("%w: %w", ErrLost, errNoAnswer))
 	defer cancel()
 	client := c.machine.Guest()
-	open := &guestv1.WriteOpen{Path: file, Size: new(uint64(len(req.Code)))}
-	if _, err := client.WriteFile(ctx, open, strings.NewReader(req.Code)); err != nil {
-		return ExecResult{}, guestError(ctx, "hand in the code", err)
+	file, err := handIn(ctx, client, "."+execID+rt.extension, req.Code)
+	if err != nil {
+		return ExecResult{}, err
 	}
 	defer m.remove(c.info.ID, client, file)
 	return runFile(ctx, client, rt, req, execID, file)

@@ -251,3 +251,17 @@ func TestInstallPackages(t *testing.T) {
 		require.ErrorIs(t, err, environment.ErrInvalidArgument)
 	}
 }
+
+// TestExecOnFullDisk: code can still be run, for something has to make room.
+func TestExecOnFullDisk(t *testing.T) {
+	t.Parallel()
+	f := envtest.NewFleet(t)
+	m := newManager(t, f, 1)
+	id := create(t, m, "python")
+	f.Machine(id).FillDisk()
+	_, err := m.WriteFile(t.Context(), id, environment.Home+"/a", []byte("x"))
+	require.ErrorIs(t, err, environment.ErrNoSpace)
+	r, err := m.Exec(t.Context(), id, environment.ExecRequest{Code: "print(6*7)"})
+	require.NoError(t, err)
+	require.Equal(t, "42\n", r.Stdout.Text)
+}

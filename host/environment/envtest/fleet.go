@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -133,12 +134,16 @@ type Machine struct {
 	created   time.Time
 	servers   []*http.Server
 	wg        sync.WaitGroup
+	diskFull  atomic.Bool
 
 	mu      sync.Mutex
 	state   *hostv1.State
 	changed chan struct{} // closed and replaced with each state
 	holders []string
 }
+
+// FillDisk makes every write outside of /tmp fail.
+func (m *Machine) FillDisk() { m.diskFull.Store(true) }
 
 func start(dir string, req environment.Request) (*Machine, error) {
 	m := &Machine{

@@ -41,7 +41,7 @@ func (p *process) Run(ctx context.Context, s *runStream) error {
 	start := req.GetStart()
 	argv := append([]string(nil), start.GetArgv().GetArgs()...)
 	for i, a := range argv {
-		if strings.HasPrefix(a, environment.Home) {
+		if strings.HasPrefix(a, environment.Home) || strings.HasPrefix(a, "/tmp/.x") {
 			argv[i] = p.m.path(a)
 		}
 	}
@@ -147,6 +147,9 @@ func (f *filesystem) Write(_ context.Context, s *connect.ClientStream[guestv1.Fi
 	}
 	if err := s.Err(); err != nil {
 		return nil, err
+	}
+	if f.m.diskFull.Load() && !strings.HasPrefix(name, "/tmp/") {
+		return nil, connect.NewError(connect.CodeResourceExhausted, syscall.ENOSPC)
 	}
 	if err := os.MkdirAll(filepath.Dir(f.m.path(name)), 0o755); err != nil {
 		return nil, fileError(err)
