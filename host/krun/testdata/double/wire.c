@@ -33,6 +33,21 @@ struct door {
 
 static pthread_mutex_t sending = PTHREAD_MUTEX_INITIALIZER;
 
+// wired is set when the host's ways to the guest are there. The guest's driver asks
+// libkrun for them, so no word of the guest comes before: the host answers the first
+// one, its ready call, by dialling.
+static bool wired;
+static pthread_mutex_t wiring = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t wired_now = PTHREAD_COND_INITIALIZER;
+
+static void await_wired(void)
+{
+	pthread_mutex_lock(&wiring);
+	while (!wired)
+		pthread_cond_wait(&wired_now, &wiring);
+	pthread_mutex_unlock(&wiring);
+}
+
 static void start(void *(*body)(void *), void *arg)
 {
 	pthread_t thread;
@@ -166,6 +181,8 @@ static void *serve(void *arg)
 		int near = accept4(d->listener, NULL, NULL, SOCK_CLOEXEC);
 		if (near < 0)
 			continue;
+		if (!d->inward)
+			await_wired();
 		int far = dial(d->path);
 		if (far < 0) {
 			// A guest hears nothing of it, ever; the host after a while.
@@ -228,4 +245,8 @@ void wire_outward(const struct context *x)
 void wire_inward(const struct context *x)
 {
 	wire(x, true);
+	pthread_mutex_lock(&wiring);
+	wired = true;
+	pthread_cond_broadcast(&wired_now);
+	pthread_mutex_unlock(&wiring);
 }
