@@ -23,6 +23,8 @@ func pullSteps(say func(string)) func(image.Progress) {
 			text = "waiting for another pull of the image"
 		case image.PhaseResolve:
 			text = "looking for the image"
+		case image.PhaseRetry:
+			text = p.Why
 		case image.PhasePull:
 			blobs[p.Blob] = p
 			text = pulled(blobs)

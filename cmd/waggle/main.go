@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/alecthomas/kong"
+	"github.com/sirupsen/logrus"
 
 	"github.com/stacklok/waggle/host/guest"
 	"github.com/stacklok/waggle/host/supervisor"
@@ -41,6 +42,7 @@ type cli struct {
 func main() {
 	ctx, stop := untilSignal(context.Background())
 	defer stop()
+	logrus.SetLevel(logrus.WarnLevel) // containers/image would tell of each retry, into our progress
 	var c cli
 	parsed := kong.Parse(&c,
 		kong.Name("waggle"),

@@ -34,6 +34,8 @@ var (
 	ErrGuestd = errors.New("unsuitable guestd binary")
 	// ErrNoSpace is a full host disk.
 	ErrNoSpace = errors.New("no space left on the host's disk")
+	// ErrInterrupted is a pull that was cut and did not succeed when tried again.
+	ErrInterrupted = errors.New("the pull was interrupted")
 	// ErrUnreachable is a registry that does not answer.
 	ErrUnreachable = errors.New("registry cannot be reached")
 )
@@ -49,7 +51,10 @@ func sourceError(ref string, err error) error {
 	var noArchive ociarchive.ArchiveFileNotFoundError
 	var noName layout.ImageNotFoundError
 	var network net.Error
+	var status docker.UnexpectedHTTPStatusError
 	switch {
+	case errors.Is(err, errStalled): // first: it looks like the end of our own context
+		return fmt.Errorf("pull %q: %w: %w", ref, ErrInterrupted, err)
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT): // archives are unpacked first
 		return fmt.Errorf("read %q: %w; free some in the data directory, or choose another with WAGGLE_DATA_DIR: %w", ref, ErrNoSpace, err)
@@ -68,6 +73,8 @@ func sourceError(ref string, err error) error {
 		return fmt.Errorf("read %q: %w: the layout has no image of this name: %w", ref, ErrNotFound, err)
 	case isFile(ref):
 		return fmt.Errorf("read %q: %w: it is not what the prefix says, or not whole: %w", ref, ErrCorrupt, err)
+	case errors.As(err, &status) && status.StatusCode >= http.StatusInternalServerError:
+		return fmt.Errorf("pull %q: %w: the registry is in trouble, or a proxy on the way: %w", ref, ErrInterrupted, err)
 	case errors.As(err, &network):
 		return fmt.Errorf("pull %q: %w: check the name, and this host's network and proxy (HTTPS_PROXY): %w", ref, ErrUnreachable, err)
 	}

@@ -47,8 +47,9 @@ func (s *Store) Remove(ctx context.Context, ref string) error {
 
 // adding runs add, which puts blobs into the store and may give a name to them,
 // under a lease, and then sweeps what no name needs: what a name meant before,
-// or what had arrived before add failed. That the store could not be swept is
-// less than what add has to say.
+// or what had arrived before add failed. Only what a cut pull had fetched stays, for
+// the next one, until something else sweeps. That the store could not be swept is less
+// than what add has to say.
 func (s *Store) adding(ctx context.Context, add func() error) error {
 	release, err := s.lease(ctx)
 	if err != nil {
@@ -56,7 +57,9 @@ func (s *Store) adding(ctx context.Context, add func() error) error {
 	}
 	err = add()
 	release()
-	_, _ = s.Collect()
+	if !errors.Is(err, ErrInterrupted) && !errors.Is(err, ErrUnreachable) && ctx.Err() == nil {
+		_, _ = s.Collect()
+	}
 	return err
 }
 

@@ -17,6 +17,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/registry"
@@ -32,6 +33,7 @@ func openStore(t testing.TB) *Store {
 	t.Helper()
 	s, err := Open(t.TempDir())
 	require.NoError(t, err)
+	s.retryDelay = time.Millisecond
 	return s
 }
 

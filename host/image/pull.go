@@ -67,15 +67,11 @@ func (p *puller) system() *types.SystemContext {
 func (p *puller) pull(ctx context.Context) (_ imgspec.Descriptor, err error) {
 	p.report(Progress{Phase: PhaseResolve})
 	sys := p.system()
-	p.src, err = p.from.source.NewImageSource(ctx, sys)
-	if err != nil {
-		return imgspec.Descriptor{}, sourceError(p.from.ref, err)
-	}
-	defer func() { err = errors.Join(err, p.src.Close()) }()
-	raw, mime, err := p.chooseManifest(ctx, sys)
+	raw, mime, err := p.open(ctx, sys)
 	if err != nil {
 		return imgspec.Descriptor{}, err
 	}
+	defer func() { err = errors.Join(err, p.src.Close()) }()
 	m, err := manifest.FromBlob(raw, mime)
 	if err != nil {
 		return imgspec.Descriptor{}, fmt.Errorf("%w: manifest of %q: %w", ErrCorrupt, p.from.ref, err)
@@ -88,6 +84,28 @@ func (p *puller) pull(ctx context.Context) (_ imgspec.Descriptor, err error) {
 		return imgspec.Descriptor{}, err
 	}
 	return imgspec.Descriptor{MediaType: mime, Digest: d, Size: int64(len(raw))}, nil
+}
+
+// open finds the source and its manifest, trying again while the source is disturbed.
+// Afterwards p.src is open unless there was an error.
+func (p *puller) open(ctx context.Context, sys *types.SystemContext) (raw []byte, mime string, err error) {
+	err = p.retry(ctx, false, func(ctx context.Context) error {
+		tryCtx, done := ctx, func() {}
+		if !p.from.file { // an archive is unpacked here, which takes what it takes
+			tryCtx, _, done = watch(ctx, 2*p.store.stall) // several requests
+		}
+		defer done()
+		src, err := p.from.source.NewImageSource(tryCtx, sys)
+		if err != nil {
+			return sourceError(p.from.ref, stalled(tryCtx, err))
+		}
+		p.src = src
+		if raw, mime, err = p.chooseManifest(tryCtx, sys); err != nil {
+			return errors.Join(stalled(tryCtx, err), src.Close())
+		}
+		return nil
+	})
+	return raw, mime, err
 }
 
 // chooseManifest asks the signature policy and returns the manifest of the
@@ -213,12 +231,26 @@ func (p *puller) blob(ctx context.Context, info types.BlobInfo, cache types.Blob
 		p.report(Progress{Phase: PhasePull, Blob: info.Digest, Done: info.Size, Total: info.Size})
 		return nil
 	}
-	r, _, err := p.src.GetBlob(ctx, info, cache)
+	return p.retry(ctx, true, func(ctx context.Context) error { return p.fetchBlob(ctx, info, cache) })
+}
+
+// fetchBlob fetches a blob once. Where the registry knows ranges, the reader that
+// containers/image gives goes on by itself where a connection broke, as long as each
+// brings something; what comes here as an error starts from the beginning.
+func (p *puller) fetchBlob(ctx context.Context, info types.BlobInfo, cache types.BlobInfoCache) error {
+	tryCtx, alive, done := watch(ctx, p.store.stall)
+	defer done()
+	r, _, err := p.src.GetBlob(tryCtx, info, cache)
 	if err != nil {
-		return sourceError(p.from.ref, err)
+		return sourceError(p.from.ref, stalled(tryCtx, err))
 	}
-	counted := &reportReader{r: r, p: p, progress: Progress{Phase: PhasePull, Blob: info.Digest, Total: info.Size}}
-	_, _, err = p.store.putBlob(ctx, counted, info.Digest, info.Size)
+	in := &reportReader{r: r, p: p, alive: alive, progress: Progress{Phase: PhasePull, Blob: info.Digest, Total: info.Size}}
+	_, _, err = p.store.putBlob(ctx, in, info.Digest, info.Size)
+	if in.failed != nil && !p.from.file && ctx.Err() == nil {
+		// The source failed, not what it sent.
+		err = fmt.Errorf("%w: blob %s after %d of %d bytes: %w; pull again, what has come whole is kept",
+			ErrInterrupted, info.Digest, in.progress.Done, info.Size, stalled(tryCtx, in.failed))
+	}
 	if err = errors.Join(err, r.Close()); err != nil {
 		return fmt.Errorf("pull %q: %w", p.from.ref, err)
 	}
@@ -231,12 +263,18 @@ const reportStep = 1 << 20
 type reportReader struct {
 	r        io.Reader
 	p        *puller
+	alive    func() // called whenever something comes
 	progress Progress
 	said     int64
+	failed   error // of r, other than its end
 }
 
 func (r *reportReader) Read(b []byte) (int, error) {
 	n, err := r.r.Read(b)
+	r.alive()
+	if err != nil && !errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		r.failed = err
+	}
 	r.progress.Done += int64(n)
 	if r.progress.Done-r.said >= reportStep || errors.Is(err, io.EOF) {
 		r.said = r.progress.Done

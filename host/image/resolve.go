@@ -23,6 +23,7 @@ const (
 	PhaseWait    Phase = "wait"    // another process is fetching the same image
 	PhaseResolve Phase = "resolve" // asking the source what the name means
 	PhasePull    Phase = "pull"    // Blob, Done and Total are set
+	PhaseRetry   Phase = "retry"   // something was cut and is tried again; Why is set
 )
 
 // Progress is one report of Resolve.
@@ -32,6 +33,8 @@ type Progress struct {
 	// Done and Total are bytes of this blob. Total is -1 where the source does
 	// not say. A blob that the store has already comes once, done.
 	Done, Total int64
+	// Why says what was cut, and when it is tried again.
+	Why string
 }
 
 // ResolveOptions may be zero.
@@ -57,8 +60,8 @@ type ResolveOptions struct {
 // Resolve finds the image that ref means, fetching it into the store first if
 // need be: a name in the store, docker://NAME or a bare registry name,
 // oci:DIR[:NAME], oci-archive:FILE, docker-archive:FILE, dir:DIR, or the
-// manifest digest of an image in the store. After an error the store is as
-// before.
+// manifest digest of an image in the store. After an error the names are as
+// before; what a cut pull had fetched whole waits for the next one.
 func (s *Store) Resolve(ctx context.Context, ref string, o ResolveOptions) (*Image, error) {
 	if o.Arch == "" {
 		o.Arch = runtime.GOARCH
@@ -75,7 +78,7 @@ func (s *Store) Resolve(ctx context.Context, ref string, o ResolveOptions) (*Ima
 		return nil, err
 	}
 	if file != nil {
-		return s.fetch(ctx, fetchFrom{ref: ref, name: ref, source: file}, o)
+		return s.fetch(ctx, fetchFrom{ref: ref, name: ref, source: file, file: true}, o)
 	}
 	if !o.Refresh || isOwn(ref) || o.LocalOnly {
 		if img, err := s.local(ref, names, o.Arch); img != nil || err != nil {
@@ -124,11 +127,13 @@ func checkArch(ref, os, arch, want string) error {
 }
 
 // fetchFrom says what to fetch: the caller's words, the name in the index, the
-// names under which another process may have stored it meanwhile, the source.
+// names under which another process may have stored it meanwhile, the source, and
+// whether that is a file of this machine.
 type fetchFrom struct {
 	ref, name string
 	names     []string
 	source    types.ImageReference
+	file      bool
 }
 
 // fetch pulls one reference, alone in this name.

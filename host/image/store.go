@@ -30,6 +30,8 @@ const (
 // several processes too.
 type Store struct {
 	root string
+	// retryDelay and stall are constants but for tests.
+	retryDelay, stall time.Duration
 }
 
 // Open makes the layout in dir if it is missing.
@@ -38,7 +40,7 @@ func Open(dir string) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open image store: %w", err)
 	}
-	s := &Store{root: root}
+	s := &Store{root: root, retryDelay: firstDelay, stall: stallTimeout}
 	for _, sub := range []string{filepath.Join(imgspec.ImageBlobsDir, "sha256"), lockDir, tempDir} {
 		if err := os.MkdirAll(filepath.Join(root, sub), 0o755); err != nil {
 			return nil, fmt.Errorf("open image store: %w", err)
