@@ -226,6 +226,8 @@ func pullProgress(progress func(string)) func(image.Progress) {
 			text = "waiting for its turn to fetch the image"
 		case image.PhaseResolve:
 			text = "looking for the image"
+		case image.PhaseRetry:
+			text = p.Why
 		case image.PhasePull:
 			text = "pulling " + blob
 			if p.Total > 0 {

@@ -20,5 +20,6 @@
 //
 // Pulls go through the transports and the signature policy of containers/image.
 // Where the host has no policy.json, the policy is insecureAcceptAnything, which
-// is also what the packages of podman and skopeo install.
+// is also what the packages of podman and skopeo install. What the policy has to say of
+// an image is asked before its first blob is fetched, and again under another policy.
 package image

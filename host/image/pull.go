@@ -18,9 +18,8 @@ import (
 	"go.podman.io/image/v5/image"
 	"go.podman.io/image/v5/manifest"
 	"go.podman.io/image/v5/pkg/blobinfocache/memory"
-	"go.podman.io/image/v5/signature"
+	"go.podman.io/image/v5/pkg/sysregistriesv2"
 	"go.podman.io/image/v5/types"
-	"go.podman.io/storage/pkg/configfile"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -37,6 +36,8 @@ type puller struct {
 	store *Store
 	from  fetchFrom
 	opts  ResolveOptions
+	// policy has accepted what pull returns.
+	policy *Policy
 
 	mu  sync.Mutex // serialises opts.Progress
 	src types.ImageSource
@@ -49,19 +50,23 @@ func (p *puller) report(r Progress) {
 }
 
 func (p *puller) system() *types.SystemContext {
-	// Undefined leaves the choice to the host's registries.conf.
-	skipVerify := types.OptionalBoolUndefined
-	if p.opts.Insecure {
-		skipVerify = types.OptionalBoolTrue
-	}
-	return &types.SystemContext{
+	sys := &types.SystemContext{
 		OSChoice: "linux", ArchitectureChoice: p.opts.Arch,
-		SignaturePolicyPath:         p.opts.PolicyPath,
-		AuthFilePath:                p.opts.AuthFile,
-		DockerInsecureSkipTLSVerify: skipVerify,
-		OCIInsecureSkipTLSVerify:    p.opts.Insecure,
-		BigFilesTemporaryDir:        filepath.Join(p.store.root, tempDir),
+		AuthFilePath:             p.opts.AuthFile,
+		OCIInsecureSkipTLSVerify: p.opts.Insecure,
+		BigFilesTemporaryDir:     filepath.Join(p.store.root, tempDir),
 	}
+	insecure := p.opts.Insecure
+	if p.from.loopback && !insecure {
+		// Who has written of it may have written of mirrors elsewhere, too, for which
+		// this would hold as well. A broken file is told of by the pull itself.
+		configured, err := sysregistriesv2.FindRegistry(sys, p.from.source.DockerReference().Name())
+		insecure = configured == nil && err == nil
+	}
+	if insecure { // undefined leaves the choice to registries.conf
+		sys.DockerInsecureSkipTLSVerify = types.OptionalBoolTrue
+	}
+	return sys
 }
 
 func (p *puller) pull(ctx context.Context) (_ imgspec.Descriptor, err error) {
@@ -109,20 +114,15 @@ func (p *puller) open(ctx context.Context, sys *types.SystemContext) (raw []byte
 }
 
 // chooseManifest asks the signature policy and returns the manifest of the
-// image for this architecture.
+// image for this architecture. Of an index and the image in it one signature is
+// enough: an index that is accepted names its images by digest.
 func (p *puller) chooseManifest(ctx context.Context, sys *types.SystemContext) ([]byte, string, error) {
-	policy, err := loadPolicy(sys)
+	raw, mime, refused, err := p.judge(ctx, nil)
 	if err != nil {
 		return nil, "", err
 	}
-	pc, err := signature.NewPolicyContext(policy)
-	if err != nil {
-		return nil, "", fmt.Errorf("use signature policy: %w", err)
-	}
-	defer func() { _ = pc.Destroy() }()
-	raw, mime, err := p.allowed(ctx, pc, nil)
-	if err != nil || !manifest.MIMETypeIsMultiImage(mime) {
-		return raw, mime, err
+	if !manifest.MIMETypeIsMultiImage(mime) {
+		return raw, mime, refused
 	}
 	list, err := manifest.ListFromBlob(raw, mime)
 	if err != nil {
@@ -132,39 +132,32 @@ func (p *puller) chooseManifest(ctx context.Context, sys *types.SystemContext) (
 	if err != nil {
 		return nil, "", fmt.Errorf("%w: image %q is for %s, this host runs linux/%s", ErrArch, p.from.ref, platforms(raw), p.opts.Arch)
 	}
-	raw, mime, err = p.allowed(ctx, pc, &instance)
-	if err == nil && manifest.MIMETypeIsMultiImage(mime) {
-		err = fmt.Errorf("%w: index of %q points to another index", ErrCorrupt, p.from.ref)
+	raw, mime, instanceRefused, err := p.judge(ctx, &instance)
+	switch {
+	case err != nil:
+		return nil, "", err
+	case manifest.MIMETypeIsMultiImage(mime):
+		return nil, "", fmt.Errorf("%w: index of %q points to another index", ErrCorrupt, p.from.ref)
+	case refused == nil:
+		return raw, mime, nil
 	}
-	return raw, mime, err
+	return raw, mime, instanceRefused
 }
 
-// allowed returns a manifest of the source if the policy accepts it.
-func (p *puller) allowed(ctx context.Context, pc *signature.PolicyContext, instance *digest.Digest) ([]byte, string, error) {
+// judge returns a manifest of the source, and in refused why the policy refuses it.
+func (p *puller) judge(ctx context.Context, instance *digest.Digest) (raw []byte, mime string, refused, err error) {
 	unparsed := image.UnparsedInstance(p.src, instance)
-	raw, mime, err := unparsed.Manifest(ctx)
+	raw, mime, err = unparsed.Manifest(ctx)
 	if err != nil {
-		return nil, "", sourceError(p.from.ref, err)
-	}
-	if ok, err := pc.IsRunningImageAllowed(ctx, unparsed); !ok || err != nil {
-		return nil, "", fmt.Errorf("%w: %q: %w", ErrPolicy, p.from.ref, err)
+		return nil, "", nil, sourceError(p.from.ref, err)
 	}
 	if mime == "" {
 		mime = manifest.GuessMIMEType(raw)
 	}
-	return raw, manifest.NormalizedMIMEType(mime), nil
-}
-
-// loadPolicy takes the host's policy or, on a machine without any, ours.
-func loadPolicy(sys *types.SystemContext) (*signature.Policy, error) {
-	policy, err := signature.DefaultPolicy(sys)
-	if errors.Is(err, configfile.ErrConfigFileNotFound) {
-		return &signature.Policy{Default: signature.PolicyRequirements{signature.NewPRInsecureAcceptAnything()}}, nil
+	if err := p.policy.check(ctx, unparsed); err != nil {
+		refused = fmt.Errorf("pull %q: %w", p.from.ref, err)
 	}
-	if err != nil {
-		return nil, fmt.Errorf("load signature policy: %w", err)
-	}
-	return policy, nil
+	return raw, manifest.NormalizedMIMEType(mime), refused, nil
 }
 
 // platforms lists what an index has. Both kinds of index agree in the fields

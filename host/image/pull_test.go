@@ -151,6 +151,15 @@ func pushIndex(t *testing.T, ref string, archs ...string) v1.Hash {
 	return first
 }
 
+func indexDigest(t *testing.T, ref string) string {
+	t.Helper()
+	tag, err := name.NewTag(ref, name.Insecure)
+	require.NoError(t, err)
+	desc, err := remote.Get(tag)
+	require.NoError(t, err)
+	return desc.Digest.String()
+}
+
 func TestPullDamaged(t *testing.T) {
 	t.Parallel()
 	big := strings.Repeat("0123456789abcdef", 1<<16)
@@ -278,22 +287,6 @@ func TestNotFound(t *testing.T) {
 		require.ErrorIs(t, err, tc.want, ref)
 		require.ErrorContains(t, err, tc.text)
 	}
-	require.Empty(t, files(t, s))
-}
-
-func TestPolicy(t *testing.T) {
-	// A fresh machine has no policy file anywhere.
-	t.Setenv("HOME", t.TempDir())
-	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
-	host := startRegistry(t, nil)
-	push(t, host+"/app:v1", testImage(t, runtime.GOARCH, "x"))
-	resolve(t, openStore(t), host+"/app:v1")
-
-	policy := filepath.Join(t.TempDir(), "policy.json")
-	require.NoError(t, os.WriteFile(policy, []byte(`{"default":[{"type":"reject"}]}`), 0o600))
-	s := openStore(t)
-	_, err := s.Resolve(t.Context(), host+"/app:v1", ResolveOptions{PolicyPath: policy})
-	require.ErrorIs(t, err, ErrPolicy)
 	require.Empty(t, files(t, s))
 }
 

@@ -101,6 +101,11 @@ func parseNamed(ref string) (reference.Named, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %q: %w; write NAME[:TAG], REGISTRY/NAME[:TAG] or one of docker://, oci:, oci-archive:, docker-archive:, dir: before it", ErrReference, ref, err)
 	}
+	if pinned, ok := named.(reference.Digested); ok { // a tag beside it says nothing more
+		if named, err = reference.WithDigest(reference.TrimNamed(named), pinned.Digest()); err != nil {
+			return nil, fmt.Errorf("%w: %q: %w", ErrReference, ref, err)
+		}
+	}
 	return reference.TagNameOnly(named), nil
 }
 

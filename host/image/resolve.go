@@ -4,6 +4,7 @@ package image
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
 	"strings"
@@ -46,7 +47,7 @@ type ResolveOptions struct {
 	// Arch is the architecture as Go and OCI name it; the host's by default.
 	Arch string
 	// Insecure permits plain HTTP and unknown certificates. Registries on this
-	// machine's loopback addresses always may.
+	// machine's loopback addresses always may, unless registries.conf speaks of them.
 	Insecure bool
 	// PolicyPath is a policy.json to use in place of the host's.
 	PolicyPath string
@@ -81,7 +82,8 @@ func (s *Store) Resolve(ctx context.Context, ref string, o ResolveOptions) (*Ima
 		return s.fetch(ctx, fetchFrom{ref: ref, name: ref, source: file, file: true}, o)
 	}
 	if !o.Refresh || isOwn(ref) || o.LocalOnly {
-		if img, err := s.local(ref, names, o.Arch); img != nil || err != nil {
+		img, err := s.local(ctx, ref, names, o)
+		if img != nil || err != nil && (!errors.Is(err, errOtherPolicy) || o.LocalOnly || strings.HasPrefix(ref, "sha256:")) {
 			return img, err
 		}
 	}
@@ -100,23 +102,26 @@ func (s *Store) Resolve(ctx context.Context, ref string, o ResolveOptions) (*Ima
 	if err != nil {
 		return nil, err
 	}
-	o.Insecure = o.Insecure || loopback
-	return s.fetch(ctx, fetchFrom{ref: ref, name: named.String(), names: names, source: source}, o)
+	return s.fetch(ctx, fetchFrom{ref: ref, name: named.String(), names: names, source: source, loopback: loopback}, o)
 }
 
 func isOwn(ref string) bool { return strings.HasPrefix(ref, ownPrefix) }
 
-// local returns nil when the store has none of the names.
-func (s *Store) local(ref string, names []string, arch string) (*Image, error) {
+// local returns nil when the store has none of the names, and errOtherPolicy when the
+// policy has to be asked anew.
+func (s *Store) local(ctx context.Context, ref string, names []string, o ResolveOptions) (*Image, error) {
 	desc, ok, err := s.find(names)
 	if err != nil || !ok {
+		return nil, err
+	}
+	if err := s.recheck(ctx, ref, desc, o.PolicyPath); err != nil {
 		return nil, err
 	}
 	img, err := s.load(desc)
 	if err != nil {
 		return nil, fmt.Errorf("load %q: %w", ref, err)
 	}
-	return img, checkArch(ref, img.OS, img.Arch, arch)
+	return img, checkArch(ref, img.OS, img.Arch, o.Arch)
 }
 
 func checkArch(ref, os, arch, want string) error {
@@ -128,12 +133,13 @@ func checkArch(ref, os, arch, want string) error {
 
 // fetchFrom says what to fetch: the caller's words, the name in the index, the
 // names under which another process may have stored it meanwhile, the source, and
-// whether that is a file of this machine.
+// whether that is a file of this machine or a registry on it.
 type fetchFrom struct {
 	ref, name string
 	names     []string
 	source    types.ImageReference
 	file      bool
+	loopback  bool
 }
 
 // fetch pulls one reference, alone in this name.
@@ -144,22 +150,28 @@ func (s *Store) fetch(ctx context.Context, from fetchFrom, o ResolveOptions) (*I
 		return nil, err
 	}
 	defer unlock()
+	policy, err := LoadPolicy(o.PolicyPath)
+	if err != nil {
+		return nil, err
+	}
 	if !o.Refresh && len(from.names) > 0 {
-		if img, err := s.local(from.ref, from.names, o.Arch); img != nil || err != nil {
+		img, err := s.local(ctx, from.ref, from.names, o)
+		if img != nil || err != nil && !errors.Is(err, errOtherPolicy) {
 			return img, err
 		}
 	}
 	var img *Image
 	err = s.adding(ctx, func() error {
-		p := &puller{store: s, from: from, opts: o}
+		p := &puller{store: s, from: from, opts: o, policy: policy}
 		desc, err := p.pull(ctx)
 		if err != nil {
 			return err
 		}
+		desc.Annotations = map[string]string{annotationSource: from.name, annotationPolicy: policy.mark()}
 		if err := s.setName(ctx, from.name, desc); err != nil {
 			return err
 		}
-		desc.Annotations = map[string]string{imgspec.AnnotationRefName: from.name}
+		desc.Annotations[imgspec.AnnotationRefName] = from.name
 		img, err = s.load(desc)
 		return err
 	})

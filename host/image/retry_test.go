@@ -167,7 +167,7 @@ func TestPullStalls(t *testing.T) {
 			_, _ = w.Write(body[:len(body)/2])
 			<-released
 		}
-		return false
+		return n == 1
 	}, nil)
 	t.Cleanup(func() { close(released) }) // before the server's, which waits for its handlers
 	s := openStore(t)

@@ -119,7 +119,13 @@ func (s *Store) changeIndex(ctx context.Context, change func(*imgspec.Index) err
 
 // setName makes name mean the manifest. The caller holds a lease.
 func (s *Store) setName(ctx context.Context, name string, desc imgspec.Descriptor) error {
-	desc.Annotations = map[string]string{imgspec.AnnotationRefName: name}
+	annotations := map[string]string{imgspec.AnnotationRefName: name}
+	for k, v := range desc.Annotations {
+		if k != imgspec.AnnotationRefName {
+			annotations[k] = v
+		}
+	}
+	desc.Annotations = annotations
 	return s.changeIndex(ctx, func(idx *imgspec.Index) error {
 		for i := range idx.Manifests {
 			if idx.Manifests[i].Annotations[imgspec.AnnotationRefName] == name {
