@@ -109,6 +109,7 @@ func (c *doctorCmd) examine(ctx context.Context) []finding {
 		checkGuestd(c.GuestdDir, runtime.GOARCH),
 		checkCertificates(c.GuestCA),
 		c.checkImages(),
+		checkPolicy(c.ImagePolicy),
 		checkImageTools(os.Geteuid()),
 	)
 }

@@ -38,6 +38,7 @@ func TestDoctor(t *testing.T) {
 	require.Equal(t, statusMissing, byCheck["kernel"].Status)
 	require.Equal(t, statusMissing, byCheck["guestd"].Status)
 	require.Equal(t, statusNote, byCheck["images"].Status)
+	require.Equal(t, statusOK, byCheck["image policy"].Status, byCheck["image policy"].Detail)
 	require.NotEqual(t, statusMissing, byCheck["data directory"].Status, byCheck["data directory"].Detail)
 	entries, err := os.ReadDir(dir)
 	require.NoError(t, err)

@@ -11,10 +11,13 @@ import (
 
 // imageCmd groups the commands on the local image store.
 type imageCmd struct {
-	Import imageImportCmd `cmd:"" help:"Make an image of a root file system (a tar)."`
-	Bake   imageBakeCmd   `cmd:"" help:"Append guestd, the agent of the guest, to an image."`
-	Ls     imageLsCmd     `cmd:"" help:"List the images of the local store."`
-	Rm     imageRmCmd     `cmd:"" help:"Remove an image from the local store."`
+	Pull    imagePullCmd    `cmd:"" help:"Fetch images into the local store."`
+	Import  imageImportCmd  `cmd:"" help:"Make an image of a root file system (a tar)."`
+	Bake    imageBakeCmd    `cmd:"" help:"Append guestd, the agent of the guest, to an image."`
+	Ls      imageLsCmd      `cmd:"" help:"List the images of the local store."`
+	Inspect imageInspectCmd `cmd:"" help:"Print what is known of images."`
+	Tag     imageTagCmd     `cmd:"" help:"Give an image one more name."`
+	Rm      imageRmCmd      `cmd:"" help:"Remove an image from the local store."`
 }
 
 // readStore opens the image store of the data directory to look at it: nil when there

@@ -17,11 +17,11 @@ import (
 // imageBakeCmd appends guestd to an image.
 type imageBakeCmd struct {
 	dataFlags
+	fetchFlags
 	Src       string `arg:"" help:"The image: a name in the store, or a reference that is pulled."`
 	Dst       string `arg:"" optional:"" help:"Name of the result in the store. Default: the name of the source."`
 	Arch      string `help:"Architecture as Go names it. Default: this machine's."`
 	GuestdDir string `help:"Directory of guestd-linux-ARCH. Default: the one of waggle." env:"WAGGLE_GUESTD_DIR" placeholder:"DIR"`
-	AuthFile  string `help:"Registry credentials, in place of the usual files." placeholder:"FILE"`
 }
 
 // Help implements kong.HelpProvider.
@@ -36,6 +36,9 @@ image brings its own, as long as both speak a protocol version in common.
 References: a name in the store, docker://, oci:DIR, oci-archive:FILE, docker-archive:FILE.`
 }
 
+// Validate implements kong's interface.
+func (c *imageBakeCmd) Validate() error { return c.check() }
+
 // Run prints the digest of the result.
 func (c *imageBakeCmd) Run(ctx context.Context) error {
 	store, err := c.openStore()
@@ -48,7 +51,8 @@ func (c *imageBakeCmd) Run(ctx context.Context) error {
 	}
 	say := newProgress(os.Stderr, false)
 	defer say.done()
-	opts := image.ResolveOptions{Arch: c.Arch, AuthFile: c.AuthFile, Progress: pullSteps(say.step)}
+	opts := c.resolve()
+	opts.Arch, opts.Progress = c.Arch, pullSteps(say.step)
 	src, err := store.Resolve(ctx, c.Src, opts)
 	if err != nil {
 		return fmt.Errorf("bake image: %w", err)

@@ -77,6 +77,15 @@ func (p *progress) say() {
 	p.due, p.timer = now.Add(nextLine), nil
 }
 
+// clear takes the line off the terminal while something else is shown there.
+func (p *progress) clear() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.w != nil && p.terminal {
+		fmt.Fprint(p.w, "\r\x1b[K")
+	}
+}
+
 // done takes the line off the terminal. Elsewhere nothing more is said.
 func (p *progress) done() {
 	p.mu.Lock()

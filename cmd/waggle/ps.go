@@ -27,16 +27,18 @@ type psCmd struct {
 
 // psRow is one environment, as --json has it.
 type psRow struct {
-	ID        string    `json:"id"`
-	Name      string    `json:"name,omitempty"`
-	Runtime   string    `json:"runtime,omitempty"`
-	Image     string    `json:"image,omitempty"`
-	State     string    `json:"state"`
-	Why       string    `json:"why,omitempty"`
-	CreatedAt time.Time `json:"created_at"`
-	CPUs      int       `json:"cpus"`
-	MemoryMiB int       `json:"memory_mib"`
-	DiskMiB   int       `json:"disk_mib"`
+	ID      string `json:"id"`
+	Name    string `json:"name,omitempty"`
+	Runtime string `json:"runtime,omitempty"`
+	Image   string `json:"image,omitempty"`
+	// ImageDigest is the content that was booted, whatever the name means now.
+	ImageDigest string    `json:"image_digest,omitempty"`
+	State       string    `json:"state"`
+	Why         string    `json:"why,omitempty"`
+	CreatedAt   time.Time `json:"created_at"`
+	CPUs        int       `json:"cpus"`
+	MemoryMiB   int       `json:"memory_mib"`
+	DiskMiB     int       `json:"disk_mib"`
 	// Pid and VMMPid are those of living processes only.
 	Pid         int      `json:"pid,omitempty"`
 	VMMPid      int      `json:"vmm_pid,omitempty"`
@@ -71,7 +73,7 @@ func row(ctx context.Context, l supervisor.Listed) psRow {
 	}
 	s := l.Record.Spec
 	r := psRow{
-		ID: l.ID, Name: printable(s.Name), Runtime: s.Runtime, Image: s.Image, CreatedAt: l.Record.CreatedAt,
+		ID: l.ID, Name: printable(s.Name), Runtime: s.Runtime, Image: s.Image, ImageDigest: s.ImageDigest, CreatedAt: l.Record.CreatedAt,
 		CPUs: s.CPUs, MemoryMiB: s.MemoryMiB, DiskMiB: s.DiskMiB,
 	}
 	if !l.Alive {

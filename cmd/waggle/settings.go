@@ -86,6 +86,7 @@ func (f *vmFlags) Validate() error {
 		imageSetting("WAGGLE_IMAGE_PYTHON", "image-python", f.ImagePython),
 		imageSetting("WAGGLE_IMAGE_NODE", "image-node", f.ImageNode),
 		imageSetting("WAGGLE_IMAGE_SHELL", "image-shell", f.ImageShell),
+		f.check(),
 	)
 }
 

@@ -95,6 +95,7 @@ type vmFlags struct {
 	dataFlags
 	runDirFlags
 	backendFlags
+	fetchFlags
 
 	Kernel    string `help:"Guest kernel of QEMU's machines: a directory made by images/kernel, or an image that needs no modules. Default: DATA/kernel/current." env:"WAGGLE_KERNEL" placeholder:"PATH"`
 	GuestdDir string `help:"Directory of guestd-linux-ARCH. Default: the one of waggle." env:"WAGGLE_GUESTD_DIR" placeholder:"DIR"`
@@ -142,6 +143,7 @@ func (f *vmFlags) launcher(holder string, backend json.RawMessage) (*environment
 		Backend: backend, Holder: holder,
 		Check: func() error { return errors.Join(checkBackend(backend)...) },
 	}
+	l.Resolve = f.resolve()
 	l.Results = supervisor.ResultLimits{Age: f.KeepResults, Count: f.KeepResultsCount, OutputMiB: f.KeepResultsMB}
 	l.Defaults.CPUs, l.Defaults.MemoryMiB, l.Defaults.DiskMiB = f.CPUs, f.MemoryMB, f.DiskMB
 	return l, nil
