@@ -17,6 +17,8 @@ type imageCmd struct {
 	Ls      imageLsCmd      `cmd:"" help:"List the images of the local store."`
 	Inspect imageInspectCmd `cmd:"" help:"Print what is known of images."`
 	Tag     imageTagCmd     `cmd:"" help:"Give an image one more name."`
+	Df      imageDfCmd      `cmd:"" help:"Show the disk use of images and machines."`
+	Gc      imageGcCmd      `cmd:"" help:"Delete what no image and no environment needs."`
 	Rm      imageRmCmd      `cmd:"" help:"Remove an image from the local store."`
 }
 

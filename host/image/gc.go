@@ -76,19 +76,11 @@ func (s *Store) Collect() (freed int64, err error) {
 		return 0, nil
 	}
 	defer func() { _ = l.Close() }()
-	used, err := s.usedBlobs()
+	_, unused, err := s.blobFiles()
 	if err != nil {
 		return 0, err
 	}
-	paths, err := filepath.Glob(filepath.Join(s.root, imgspec.ImageBlobsDir, "*", "*"))
-	if err != nil {
-		return 0, fmt.Errorf("list blobs: %w", err)
-	}
-	for _, path := range paths {
-		d := digest.NewDigestFromEncoded(digest.Algorithm(filepath.Base(filepath.Dir(path))), filepath.Base(path))
-		if used[d] {
-			continue
-		}
+	for _, path := range unused {
 		if err := remove(path, &freed); err != nil {
 			return freed, err
 		}
@@ -105,6 +97,51 @@ func (s *Store) Collect() (freed int64, err error) {
 		}
 	}
 	return freed, nil
+}
+
+// Usage returns the bytes that all blobs take, each once, and those of the blobs that no
+// image needs, which Collect would delete if nothing is being added.
+func (s *Store) Usage() (all, unused int64, err error) {
+	used, rest, err := s.blobFiles()
+	if err != nil {
+		return 0, 0, err
+	}
+	for i, path := range append(rest, used...) {
+		st, err := os.Lstat(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // removed since
+		}
+		if err != nil {
+			return 0, 0, fmt.Errorf("measure the image store: %w", err)
+		}
+		all += st.Size()
+		if i < len(rest) {
+			unused += st.Size()
+		}
+	}
+	return all, unused, nil
+}
+
+// blobFiles returns the paths of the blobs that an image of the index needs, and of the
+// others.
+func (s *Store) blobFiles() (used, unused []string, err error) {
+	needed, err := s.usedBlobs()
+	if err != nil {
+		return nil, nil, err
+	}
+	paths, err := filepath.Glob(filepath.Join(s.root, imgspec.ImageBlobsDir, "*", "*"))
+	if err != nil {
+		return nil, nil, fmt.Errorf("list blobs: %w", err)
+	}
+	for _, path := range paths {
+		d := digest.NewDigestFromEncoded(digest.Algorithm(filepath.Base(filepath.Dir(path))), filepath.Base(path))
+		if needed[d] {
+			used = append(used, path)
+		} else {
+			unused = append(unused, path)
+		}
+	}
+	return used, unused, nil
 }
 
 func remove(path string, freed *int64) error {
