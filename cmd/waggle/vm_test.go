@@ -78,7 +78,14 @@ var installation = sync.OnceValues(func() (string, error) {
 	return dir, nil
 })
 
+// asWaggle makes the test binary be waggle, for tests of the whole program that need no
+// installation.
+const asWaggle = "WAGGLE_TEST_AS_WAGGLE"
+
 func TestMain(m *testing.M) {
+	if os.Getenv(asWaggle) != "" {
+		main()
+	}
 	code := m.Run()
 	if installed != "" {
 		_ = os.RemoveAll(installed)
