@@ -31,6 +31,7 @@ func ServeAnnounced(ctx context.Context, l net.Listener, cfg Config, announce An
 	}
 	ready := &guestv1.Ready{
 		Agent: system.Agent(cfg.Machine), BootPhases: system.Phases(cfg.Machine), BootId: make([]byte, 16),
+		ImageAgentRefused: cfg.Machine.ImageAgentRefused(),
 	}
 	if _, err := rand.Read(ready.BootId); err != nil {
 		_ = l.Close() // the error tells more

@@ -49,6 +49,8 @@ type guestdInfo struct {
 	ProtocolMin uint32        `json:"protocol_min"`
 	ProtocolMax uint32        `json:"protocol_max"`
 	Digest      digest.Digest `json:"digest"`
+	// Use is WAGGLE_GUESTD; empty is auto.
+	Use string `json:"use,omitempty"`
 }
 
 // backend chooses what makes machines, and describes their parts. It makes nothing.
@@ -89,6 +91,9 @@ func (f *vmFlags) describe(data string, on choice) (json.RawMessage, error) {
 		return nil, fmt.Errorf("find guestd: %w", err)
 	}
 	s.Info = guestdInfo{Version: version.String(), ProtocolMin: proto.GuestProtocolMin, ProtocolMax: proto.GuestProtocolMax}
+	if f.Guestd != "auto" { // the boot medium of auto stays what it was
+		s.Info.Use = f.Guestd
+	}
 	if s.Info.Digest, err = fileDigest(s.Guestd); err != nil {
 		return nil, fmt.Errorf("read guestd: %w", err)
 	}

@@ -99,6 +99,7 @@ type vmFlags struct {
 
 	Kernel    string `help:"Guest kernel of QEMU's machines: a directory made by images/kernel, or an image that needs no modules. Default: DATA/kernel/current." env:"WAGGLE_KERNEL" placeholder:"PATH"`
 	GuestdDir string `help:"Directory of guestd-linux-ARCH. Default: the one of waggle." env:"WAGGLE_GUESTD_DIR" placeholder:"DIR"`
+	Guestd    string `help:"Which guestd serves a machine: ${enum}. The image's where it has one that fits and the host's otherwise, the image's or no machine, or never the image's." enum:"auto,baked,host" default:"auto" env:"WAGGLE_GUESTD"`
 	GuestCA   string `name:"guest-ca" help:"PEM file with the certificates that guests trust. Default: the host's." env:"WAGGLE_GUEST_CA" placeholder:"FILE"`
 
 	CPUs     uint32 `name:"cpus" help:"Virtual CPUs, at most 4 for each of this host's." default:"1" env:"WAGGLE_DEFAULT_CPUS"`

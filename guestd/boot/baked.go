@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 
@@ -24,33 +25,55 @@ const (
 	bakedInfo = "/usr/lib/waggle/guestd.json"
 	// maxInfo bounds guestd.json, which the image's maker wrote, in bytes.
 	maxInfo = 64 << 10
+	// maxRefusal bounds what the host is told of an image's guestd, in bytes.
+	maxRefusal = 1 << 10
 )
 
-// bakedAgent says whether the image's guestd shall take over from this one.
-func bakedAgent(self Info, log *slog.Logger) bool {
-	baked, err := readBaked()
-	if errors.Is(err, fs.ErrNotExist) {
-		return false
+// handOver puts the image's guestd in the place of this one, if that is wanted and
+// it fits. It returns when this one is to go on; an error is a machine that must
+// have the image's and cannot.
+func (m *Machine) handOver(own self) error {
+	if own.Use == useHost {
+		return nil
 	}
-	if err != nil {
-		log.Warn("image's guestd not used", slog.Any("err", err))
-		return false
+	take, refused := takeBaked(own, "/")
+	if take {
+		refused = execBaked(handed{m.watch, m.off})
 	}
-	if self.Digest != "" && baked.Digest == self.Digest {
-		return false
+	switch {
+	case refused != nil && own.Use == useBaked:
+		return fmt.Errorf("WAGGLE_GUESTD is baked, and the image's guestd cannot be used: %w; "+
+			"bake one in with `waggle image bake`, or set WAGGLE_GUESTD to auto", refused)
+	case refused != nil && !errors.Is(refused, fs.ErrNotExist):
+		m.refused = refused.Error()
+		m.refused = m.refused[:min(len(m.refused), maxRefusal)]
+		m.log.Warn("image's guestd not used", slog.Any("err", refused))
 	}
-	if baked.ProtocolMin > proto.GuestProtocolMax || baked.ProtocolMax < proto.GuestProtocolMin {
-		log.Warn("image's guestd not used: no common protocol",
-			slog.String("version", baked.Version),
-			slog.Any("image", []uint32{baked.ProtocolMin, baked.ProtocolMax}),
-			slog.Any("host", []uint32{proto.GuestProtocolMin, proto.GuestProtocolMax}))
-		return false
-	}
-	return true
+	return nil
 }
 
-func readBaked() (Info, error) {
-	file, err := os.Open(bakedInfo)
+// takeBaked says whether the image below root has a guestd that is to take over,
+// and if it is not to, why it cannot. The very same binary need not be started a
+// second time.
+func takeBaked(own self, root string) (bool, error) {
+	baked, err := readBaked(root)
+	if err != nil {
+		return false, err
+	}
+	if baked.ProtocolMin > proto.GuestProtocolMax || baked.ProtocolMax < proto.GuestProtocolMin {
+		return false, fmt.Errorf("%.64q speaks protocol %d to %d, this waggle %d to %d", baked.Version,
+			baked.ProtocolMin, baked.ProtocolMax, proto.GuestProtocolMin, proto.GuestProtocolMax)
+	}
+	same := own.Digest != "" && baked.Digest == own.Digest
+	return !same || own.Use == useBaked, nil
+}
+
+// readBaked wraps fs.ErrNotExist when the image has no guestd at all.
+func readBaked(root string) (Info, error) {
+	file, err := os.Open(filepath.Join(root, bakedInfo))
+	if errors.Is(err, fs.ErrNotExist) {
+		return Info{}, fmt.Errorf("it has no %s: %w", bakedInfo, fs.ErrNotExist)
+	}
 	if err != nil {
 		return Info{}, err
 	}
@@ -59,9 +82,9 @@ func readBaked() (Info, error) {
 	if err := json.NewDecoder(io.LimitReader(file, maxInfo)).Decode(&info); err != nil {
 		return Info{}, fmt.Errorf("parse %s: %w", bakedInfo, err)
 	}
-	st, err := os.Stat(bakedPath)
+	st, err := os.Stat(filepath.Join(root, bakedPath))
 	if err != nil {
-		return Info{}, err
+		return Info{}, fmt.Errorf("%s is there, %s is not", bakedInfo, bakedPath)
 	}
 	if !st.Mode().IsRegular() || st.Mode().Perm()&0o111 == 0 {
 		return Info{}, fmt.Errorf("%s is not an executable file", bakedPath)

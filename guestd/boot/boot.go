@@ -98,12 +98,7 @@ func (m *Machine) stageOne() error {
 		return fmt.Errorf("switch root: %w", err)
 	}
 	m.watch.lap("root")
-	if bakedAgent(from.Guestd, m.log) {
-		if err := execBaked(handed{m.watch, m.off}); err != nil {
-			m.log.Warn("going on with the host's guestd", slog.Any("err", err))
-		}
-	}
-	return nil
+	return m.handOver(from.Guestd)
 }
 
 // makeRoot makes the machine's root. laid is false when that is the one which is

@@ -32,12 +32,23 @@ type Machine struct {
 	origin Origin
 	watch  stopwatch // written by Start and EndPhase only
 	off    powerOff
+	// refused says why the image's guestd is not used, if it has one.
+	refused string
 
 	workload workload
 }
 
 // Origin is where this guestd came from.
 func (m *Machine) Origin() Origin { return m.origin }
+
+// ImageAgentRefused says why the guestd that the image has was not used; empty
+// when it has none, or was.
+func (m *Machine) ImageAgentRefused() string {
+	if m == nil {
+		return ""
+	}
+	return m.refused
+}
 
 // Phases are the steps of the boot so far.
 func (m *Machine) Phases() []Phase { return slices.Clone(m.watch.Phases) }

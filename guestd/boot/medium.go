@@ -28,9 +28,22 @@ type Info struct {
 	Digest string `json:"digest"`
 }
 
+// The values of self.Use.
+const (
+	useAuto  = "auto"  // the image's guestd where it fits; empty means the same
+	useBaked = "baked" // the image's guestd or no machine
+	useHost  = "host"  // never the image's guestd
+)
+
+// self is this guestd, and whether it is to hand over to the image's.
+type self struct {
+	Info
+	Use string `json:"use,omitempty"`
+}
+
 // medium is boot.json of the initial file system or boot disk.
 type medium struct {
-	Guestd Info `json:"guestd"`
+	Guestd self `json:"guestd"`
 	// PowerOff is how this machine's VMM is left.
 	PowerOff powerOff `json:"power_off"`
 }

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	guestv1 "github.com/stacklok/waggle/proto/gen/waggle/guest/v1"
 	hostv1 "github.com/stacklok/waggle/proto/gen/waggle/host/v1"
 	"github.com/stacklok/waggle/version"
 )
@@ -53,12 +54,26 @@ func (a api) Info(
 	}
 	info.GuestdVersion = clip(a.peer.Ready.GetAgent().GetVersion())
 	info.GuestdProtocol = a.peer.Protocol
+	info.GuestdOrigin = origins[a.peer.Ready.GetAgent().GetOrigin()]
+	info.GuestdNote = printed(a.peer.Ready.GetImageAgentRefused())
 	phases := a.peer.Ready.GetBootPhases()
 	for _, p := range phases[:min(len(phases), maxBootPhases)] {
 		info.Timings = append(info.Timings, &hostv1.TimedPhase{Name: "guest: " + clip(p.GetName()), Duration: p.GetDuration()})
 	}
 	return connect.NewResponse(info), nil
 }
+
+// origins are the names of where a guestd came from.
+var origins = map[guestv1.AgentOrigin]string{
+	guestv1.AgentOrigin_AGENT_ORIGIN_HOST:  "host",
+	guestv1.AgentOrigin_AGENT_ORIGIN_IMAGE: "image",
+}
+
+// maxNote bounds a sentence of the guest's, in bytes.
+const maxNote = 1 << 10
+
+// printed bounds and cleans a sentence of the guest's.
+func printed(s string) string { return Printable(s[:min(len(s), maxNote)]) }
 
 // clip bounds and cleans a name that the guest gave.
 func clip(s string) string {

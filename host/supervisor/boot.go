@@ -192,6 +192,9 @@ func (s *supervisor) configure(bootCtx context.Context, m *machine, conn net.Con
 	s.mu.Lock()
 	s.peer = peer
 	s.mu.Unlock()
+	if why := peer.Ready.GetImageAgentRefused(); why != "" {
+		s.log.Warn("the image's own guestd is not used, the host's is", slog.String("reason", printed(why)))
+	}
 	req := &guestv1.SystemConfigureRequest{
 		Env: &guestv1.EnvDefaults{Variables: s.spec.Env},
 		Results: &guestv1.ResultLimits{

@@ -93,9 +93,12 @@ type Ready struct {
 	// Boot phases in order, from the start of the kernel to this dial.
 	BootPhases []*BootPhase `protobuf:"bytes,2,rep,name=boot_phases,json=bootPhases,proto3" json:"boot_phases,omitempty"`
 	// Random bytes that name this boot, 16 of them.
-	BootId        []byte `protobuf:"bytes,3,opt,name=boot_id,json=bootId,proto3" json:"boot_id,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	BootId []byte `protobuf:"bytes,3,opt,name=boot_id,json=bootId,proto3" json:"boot_id,omitempty"`
+	// Why the guestd that the image has was not used; empty when it has none, or
+	// was.
+	ImageAgentRefused string `protobuf:"bytes,4,opt,name=image_agent_refused,json=imageAgentRefused,proto3" json:"image_agent_refused,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *Ready) Reset() {
@@ -147,6 +150,13 @@ func (x *Ready) GetBootId() []byte {
 		return x.BootId
 	}
 	return nil
+}
+
+func (x *Ready) GetImageAgentRefused() string {
+	if x != nil {
+		return x.ImageAgentRefused
+	}
+	return ""
 }
 
 // Welcome is the host's answer.
@@ -345,12 +355,13 @@ var File_waggle_guest_v1_ready_proto protoreflect.FileDescriptor
 
 const file_waggle_guest_v1_ready_proto_rawDesc = "" +
 	"\n" +
-	"\x1bwaggle/guest/v1/ready.proto\x12\x0fwaggle.guest.v1\x1a\x1egoogle/protobuf/duration.proto\"\x8f\x01\n" +
+	"\x1bwaggle/guest/v1/ready.proto\x12\x0fwaggle.guest.v1\x1a\x1egoogle/protobuf/duration.proto\"\xbf\x01\n" +
 	"\x05Ready\x120\n" +
 	"\x05agent\x18\x01 \x01(\v2\x1a.waggle.guest.v1.AgentInfoR\x05agent\x12;\n" +
 	"\vboot_phases\x18\x02 \x03(\v2\x1a.waggle.guest.v1.BootPhaseR\n" +
 	"bootPhases\x12\x17\n" +
-	"\aboot_id\x18\x03 \x01(\fR\x06bootId\"?\n" +
+	"\aboot_id\x18\x03 \x01(\fR\x06bootId\x12.\n" +
+	"\x13image_agent_refused\x18\x04 \x01(\tR\x11imageAgentRefused\"?\n" +
 	"\aWelcome\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\rR\bprotocol\x12\x18\n" +
 	"\arefusal\x18\x02 \x01(\tR\arefusal\"\xc4\x01\n" +

@@ -346,6 +346,11 @@ type SupervisorInfoResponse struct {
 	GuestdProtocol uint32 `protobuf:"varint,23,opt,name=guestd_protocol,json=guestdProtocol,proto3" json:"guestd_protocol,omitempty"`
 	// Resident memory of this supervisor in bytes.
 	ResidentBytes uint64 `protobuf:"varint,24,opt,name=resident_bytes,json=residentBytes,proto3" json:"resident_bytes,omitempty"`
+	// Where guestd came from: "host" or "image"; empty before it called, or when it
+	// did not say.
+	GuestdOrigin string `protobuf:"bytes,25,opt,name=guestd_origin,json=guestdOrigin,proto3" json:"guestd_origin,omitempty"`
+	// Why the image's own guestd was not used, if it has one.
+	GuestdNote    string `protobuf:"bytes,26,opt,name=guestd_note,json=guestdNote,proto3" json:"guestd_note,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -546,6 +551,20 @@ func (x *SupervisorInfoResponse) GetResidentBytes() uint64 {
 		return x.ResidentBytes
 	}
 	return 0
+}
+
+func (x *SupervisorInfoResponse) GetGuestdOrigin() string {
+	if x != nil {
+		return x.GuestdOrigin
+	}
+	return ""
+}
+
+func (x *SupervisorInfoResponse) GetGuestdNote() string {
+	if x != nil {
+		return x.GuestdNote
+	}
+	return ""
 }
 
 // TimedPhase is a step and its duration.
@@ -808,7 +827,7 @@ const file_waggle_host_v1_supervisor_proto_rawDesc = "" +
 	"\amessage\x18\x04 \x01(\tR\amessage\x12!\n" +
 	"\fconsole_tail\x18\x05 \x01(\tR\vconsoleTail\x12\x16\n" +
 	"\x06paused\x18\x06 \x01(\tR\x06paused\"\x17\n" +
-	"\x15SupervisorInfoRequest\"\xec\x06\n" +
+	"\x15SupervisorInfoRequest\"\xb2\a\n" +
 	"\x16SupervisorInfoResponse\x12\x1f\n" +
 	"\vapi_version\x18\x01 \x01(\rR\n" +
 	"apiVersion\x12\x18\n" +
@@ -837,7 +856,10 @@ const file_waggle_host_v1_supervisor_proto_rawDesc = "" +
 	"\atimings\x18\x15 \x03(\v2\x1a.waggle.host.v1.TimedPhaseR\atimings\x12%\n" +
 	"\x0eguestd_version\x18\x16 \x01(\tR\rguestdVersion\x12'\n" +
 	"\x0fguestd_protocol\x18\x17 \x01(\rR\x0eguestdProtocol\x12%\n" +
-	"\x0eresident_bytes\x18\x18 \x01(\x04R\rresidentBytes\"W\n" +
+	"\x0eresident_bytes\x18\x18 \x01(\x04R\rresidentBytes\x12#\n" +
+	"\rguestd_origin\x18\x19 \x01(\tR\fguestdOrigin\x12\x1f\n" +
+	"\vguestd_note\x18\x1a \x01(\tR\n" +
+	"guestdNote\"W\n" +
 	"\n" +
 	"TimedPhase\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x125\n" +
