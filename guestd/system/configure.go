@@ -126,12 +126,14 @@ func (s *Service) check(msg *guestv1.SystemConfigureRequest) ([]step, error) {
 			return nil, err
 		}
 		plan = append(plan, func(m *boot.Machine) error {
+			name := user.name
 			if m != nil {
-				if err := makeUser(m, user); err != nil {
+				var err error
+				if name, err = makeWorkload(m, user); err != nil {
 					return err
 				}
 			}
-			s.cfg.Defaults.SetUser(user.name)
+			s.cfg.Defaults.SetUser(name)
 			return nil
 		})
 	}

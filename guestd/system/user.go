@@ -32,10 +32,15 @@ var userPattern = regexp.MustCompile(`^[a-z_][a-z0-9_-]{0,31}$`)
 type workload struct {
 	name, home string
 	uid        int
+	// image is the user that the image names; empty for none.
+	image string
 }
 
 func checkUser(u *guestv1.WorkloadUser) (workload, error) {
-	w := workload{name: u.GetName(), home: u.GetHome(), uid: int(u.GetUid())}
+	w := workload{name: u.GetName(), home: u.GetHome(), uid: int(u.GetUid()), image: u.GetImage()}
+	if w.image != "" && !imagePattern.MatchString(w.image) {
+		return w, fmt.Errorf("user.image: %q is not of the form USER, UID, USER:GROUP or UID:GID", w.image)
+	}
 	if w.name == "" {
 		w.name = defaultName
 	}
@@ -70,6 +75,8 @@ func checkOwnUser(u *guestv1.WorkloadUser) error {
 		return fmt.Errorf("user.name: %q is not the user %d that guestd runs as: %w", w.name, os.Getuid(), errNotFirst)
 	case w.uid != 0 && w.uid != int(found.UID):
 		return fmt.Errorf("user.uid: %q has %d: %w", w.name, found.UID, errNotFirst)
+	case w.image != "":
+		return fmt.Errorf("user.image: %w", errNotFirst)
 	case u.GetHome() != "" && u.GetHome() != found.Home:
 		return fmt.Errorf("user.home: that of %q is %q: %w", w.name, found.Home, errNotFirst)
 	}

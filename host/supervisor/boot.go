@@ -211,7 +211,7 @@ func (s *supervisor) configure(bootCtx context.Context, m *machine, conn net.Con
 		return m.client.Configure(bootCtx, req)
 	}
 	req.Hostname = &s.spec.ID
-	req.User = &guestv1.WorkloadUser{Name: s.spec.User}
+	req.User = &guestv1.WorkloadUser{Image: s.spec.User}
 	if m.network != nil {
 		if err := s.describeNetwork(req, m.network.Guest()); err != nil {
 			return err

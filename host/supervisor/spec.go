@@ -40,7 +40,7 @@ type Spec struct {
 	// Network is open or none.
 	Network egress.Mode `json:"network"`
 	// Env, Cwd and User are the defaults of every exec. Empty Cwd is the user's
-	// home, empty User is sandbox.
+	// home. User is what the image names; for nobody or root it is sandbox.
 	Env  map[string]string `json:"env,omitempty"`
 	Cwd  string            `json:"cwd,omitempty"`
 	User string            `json:"user,omitempty"`

@@ -195,12 +195,16 @@ func TestFindUser(t *testing.T) {
 		"1000":    {Name: "sandbox", UID: 1000, GID: 1000, Groups: []uint32{99}, Home: "/home/sandbox", Shell: "/bin/sh"},
 		"root":    {Name: "root", Groups: []uint32{10}, Home: "/root", Shell: "/bin/bash"},
 		"4711":    {Name: "4711", UID: 4711, GID: 4711, Home: "/", Shell: "/bin/sh"},
+		"4711:":   {Name: "4711", UID: 4711, GID: 4711, Home: "/", Shell: "/bin/sh"},
+		"4711:12": {Name: "4711", UID: 4711, GID: 12, Home: "/", Shell: "/bin/sh"},
+
+		"sandbox:wheel": {Name: "sandbox", UID: 1000, GID: 10, Home: "/home/sandbox", Shell: "/bin/sh"},
 	} {
 		got, err := findUser(name, passwd, group)
 		require.NoError(t, err)
 		require.Equal(t, want, got)
 	}
-	for _, name := range []string{"nobody-here", "-1", "4294967295", "99999999999", ""} {
+	for _, name := range []string{"nobody-here", "-1", "4294967295", "99999999999", "", ":1", "sandbox:none", "1000:4294967295"} {
 		_, err := findUser(name, passwd, group)
 		var f *Failure
 		require.ErrorAs(t, err, &f, name)

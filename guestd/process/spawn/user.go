@@ -11,6 +11,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"github.com/moby/sys/user"
@@ -29,13 +30,37 @@ type User struct {
 }
 
 // FindUser looks up a user by name or decimal uid. A uid that no name belongs
-// to is good: it gets the group of the same number and / for a home. An error
-// is always a *Failure.
+// to is good: it gets the group of the same number and / for a home. After a colon
+// may come the name or gid of a group, which then is the only one, as in the
+// configuration of an image. An error is always a *Failure.
 func FindUser(name string) (*User, error) {
 	return findUser(name, "/etc/passwd", "/etc/group")
 }
 
 func findUser(name, passwd, group string) (*User, error) {
+	name, only, _ := strings.Cut(name, ":")
+	u, err := findAccount(name, passwd, group)
+	if err != nil || only == "" {
+		return u, err
+	}
+	u.Groups = nil
+	found, err := user.ParseGroupFileFilter(group, func(g user.Group) bool { return g.Name == only })
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, badUser(fmt.Sprintf("read %s: %v", group, err))
+	}
+	if len(found) > 0 {
+		u.GID = uint32(found[0].Gid)
+		return u, nil
+	}
+	gid, err := strconv.ParseUint(only, 10, 32)
+	if err != nil || gid == math.MaxUint32 {
+		return nil, badUser(fmt.Sprintf("group %q does not exist", only))
+	}
+	u.GID = uint32(gid)
+	return u, nil
+}
+
+func findAccount(name, passwd, group string) (*User, error) {
 	uid, nerr := strconv.ParseUint(name, 10, 32)
 	if nerr != nil || uid == math.MaxUint32 { // -1 means "leave as it is"
 		uid = math.MaxUint64

@@ -594,7 +594,11 @@ type WorkloadUser struct {
 	// User and group id. Default: 1000.
 	Uid uint32 `protobuf:"varint,2,opt,name=uid,proto3" json:"uid,omitempty"`
 	// Home directory. Default: /home/<name>.
-	Home          string `protobuf:"bytes,3,opt,name=home,proto3" json:"home,omitempty"`
+	Home string `protobuf:"bytes,3,opt,name=home,proto3" json:"home,omitempty"`
+	// The user that the image names, as its configuration has it: USER, UID,
+	// USER:GROUP or UID:GID. It comes before the other fields, unless it is empty or
+	// root: root is never the workload's user. A uid without a name gets one.
+	Image         string `protobuf:"bytes,4,opt,name=image,proto3" json:"image,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -646,6 +650,13 @@ func (x *WorkloadUser) GetUid() uint32 {
 func (x *WorkloadUser) GetHome() string {
 	if x != nil {
 		return x.Home
+	}
+	return ""
+}
+
+func (x *WorkloadUser) GetImage() string {
+	if x != nil {
+		return x.Image
 	}
 	return ""
 }
@@ -1150,11 +1161,12 @@ const file_waggle_guest_v1_system_proto_rawDesc = "" +
 	"\tvariables\x18\x01 \x03(\v2+.waggle.guest.v1.EnvDefaults.VariablesEntryR\tvariables\x1a<\n" +
 	"\x0eVariablesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"H\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"^\n" +
 	"\fWorkloadUser\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03uid\x18\x02 \x01(\rR\x03uid\x12\x12\n" +
-	"\x04home\x18\x03 \x01(\tR\x04home\"\x19\n" +
+	"\x04home\x18\x03 \x01(\tR\x04home\x12\x14\n" +
+	"\x05image\x18\x04 \x01(\tR\x05image\"\x19\n" +
 	"\x17SystemConfigureResponse\"M\n" +
 	"\x14SystemMetricsRequest\x125\n" +
 	"\binterval\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\binterval\"\xd5\x02\n" +
