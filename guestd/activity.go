@@ -15,11 +15,12 @@ import (
 )
 
 // passive procedures watch the machine without using it. Configure is among them
-// because the host keeps the clock right by it.
+// because the host keeps the clock right by it, and Probe because it runs nothing.
 var passive = map[string]bool{
 	guestv1connect.SystemInfoProcedure:      true,
 	guestv1connect.SystemMetricsProcedure:   true,
 	guestv1connect.SystemConfigureProcedure: true,
+	guestv1connect.ProcessProbeProcedure:    true,
 }
 
 // activity counts what uses the machine. Its methods may be called concurrently.

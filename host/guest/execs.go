@@ -21,6 +21,16 @@ func (c *Client) Execs(ctx context.Context) ([]*guestv1.ExecInfo, error) {
 	return resp.Msg.GetExecs(), nil
 }
 
+// Probe asks what commands get that name nothing but a program, and which programs
+// there are.
+func (c *Client) Probe(ctx context.Context, programs []string) (*guestv1.ProcessProbeResponse, error) {
+	resp, err := c.process.Probe(ctx, connect.NewRequest(&guestv1.ProcessProbeRequest{Programs: programs}))
+	if err != nil {
+		return nil, fmt.Errorf("look for programs: %w", err)
+	}
+	return resp.Msg, nil
+}
+
 // Signal sends a signal, numbered as Linux does, to the main process of an exec,
 // or to every process of it.
 func (c *Client) Signal(ctx context.Context, execID string, signal syscall.Signal, all bool) error {

@@ -64,12 +64,7 @@ func checkDir(dir string) *Failure {
 // lookPath goes along PATH. As execvp(3) does, it goes on after a file that may
 // not be executed and remembers it for the case that there is no other.
 func lookPath(name string, cmd *Command) (string, *Failure) {
-	path := ""
-	for _, kv := range cmd.Env {
-		if v, ok := strings.CutPrefix(kv, "PATH="); ok {
-			path = v
-		}
-	}
+	path := pathOf(cmd.Env)
 	var denied *Failure
 	for i, dir := range filepath.SplitList(path) {
 		if i == maxPath {
@@ -96,6 +91,37 @@ func lookPath(name string, cmd *Command) (string, *Failure) {
 		Stage:   "resolve program",
 		Message: fmt.Sprintf("program %q is not found along PATH=%s", name, path),
 	}
+}
+
+// Find returns the file that a command would run by the name of program, or "". It
+// looks with guestd's own rights: whether the user may run it shows when it is run.
+func Find(program string, cmd *Command) string {
+	files := []string{program}
+	if !filepath.IsAbs(program) {
+		files = nil
+		for _, dir := range filepath.SplitList(pathOf(cmd.Env)) {
+			if filepath.IsAbs(dir) && len(files) < maxPath {
+				files = append(files, filepath.Join(dir, program))
+			}
+		}
+	}
+	for _, file := range files {
+		if st, err := os.Stat(file); err == nil && st.Mode().IsRegular() && st.Mode().Perm()&0o111 != 0 {
+			return file
+		}
+	}
+	return ""
+}
+
+// pathOf is the value of PATH, the last one as for execvp(3).
+func pathOf(env []string) string {
+	path := ""
+	for _, kv := range env {
+		if v, ok := strings.CutPrefix(kv, "PATH="); ok {
+			path = v
+		}
+	}
+	return path
 }
 
 // executable says whether the thread's user may execute a file.

@@ -253,6 +253,143 @@ func (SpawnFailureKind) EnumDescriptor() ([]byte, []int) {
 	return file_waggle_guest_v1_process_proto_rawDescGZIP(), []int{3}
 }
 
+// ProcessProbeRequest names programs.
+type ProcessProbeRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// At most 64 names without a '/', or absolute paths.
+	Programs      []string `protobuf:"bytes,1,rep,name=programs,proto3" json:"programs,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProcessProbeRequest) Reset() {
+	*x = ProcessProbeRequest{}
+	mi := &file_waggle_guest_v1_process_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProcessProbeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProcessProbeRequest) ProtoMessage() {}
+
+func (x *ProcessProbeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_waggle_guest_v1_process_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProcessProbeRequest.ProtoReflect.Descriptor instead.
+func (*ProcessProbeRequest) Descriptor() ([]byte, []int) {
+	return file_waggle_guest_v1_process_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *ProcessProbeRequest) GetPrograms() []string {
+	if x != nil {
+		return x.Programs
+	}
+	return nil
+}
+
+// ProcessProbeResponse says what a command that names nothing else gets.
+type ProcessProbeResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the user, or the uid when it has none.
+	User string `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	// User id.
+	Uid uint32 `protobuf:"varint,2,opt,name=uid,proto3" json:"uid,omitempty"`
+	// Group id.
+	Gid uint32 `protobuf:"varint,3,opt,name=gid,proto3" json:"gid,omitempty"`
+	// Home directory.
+	Home string `protobuf:"bytes,4,opt,name=home,proto3" json:"home,omitempty"`
+	// Working directory.
+	Cwd string `protobuf:"bytes,5,opt,name=cwd,proto3" json:"cwd,omitempty"`
+	// Of the programs asked for, those that are there, with their paths.
+	Programs      map[string]string `protobuf:"bytes,6,rep,name=programs,proto3" json:"programs,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProcessProbeResponse) Reset() {
+	*x = ProcessProbeResponse{}
+	mi := &file_waggle_guest_v1_process_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProcessProbeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProcessProbeResponse) ProtoMessage() {}
+
+func (x *ProcessProbeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_waggle_guest_v1_process_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProcessProbeResponse.ProtoReflect.Descriptor instead.
+func (*ProcessProbeResponse) Descriptor() ([]byte, []int) {
+	return file_waggle_guest_v1_process_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *ProcessProbeResponse) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *ProcessProbeResponse) GetUid() uint32 {
+	if x != nil {
+		return x.Uid
+	}
+	return 0
+}
+
+func (x *ProcessProbeResponse) GetGid() uint32 {
+	if x != nil {
+		return x.Gid
+	}
+	return 0
+}
+
+func (x *ProcessProbeResponse) GetHome() string {
+	if x != nil {
+		return x.Home
+	}
+	return ""
+}
+
+func (x *ProcessProbeResponse) GetCwd() string {
+	if x != nil {
+		return x.Cwd
+	}
+	return ""
+}
+
+func (x *ProcessProbeResponse) GetPrograms() map[string]string {
+	if x != nil {
+		return x.Programs
+	}
+	return nil
+}
+
 // ProcessRunRequest is one message from the client.
 type ProcessRunRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -271,7 +408,7 @@ type ProcessRunRequest struct {
 
 func (x *ProcessRunRequest) Reset() {
 	*x = ProcessRunRequest{}
-	mi := &file_waggle_guest_v1_process_proto_msgTypes[0]
+	mi := &file_waggle_guest_v1_process_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -283,7 +420,7 @@ func (x *ProcessRunRequest) String() string {
 func (*ProcessRunRequest) ProtoMessage() {}
 
 func (x *ProcessRunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_waggle_guest_v1_process_proto_msgTypes[0]
+	mi := &file_waggle_guest_v1_process_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -296,7 +433,7 @@ func (x *ProcessRunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessRunRequest.ProtoReflect.Descriptor instead.
 func (*ProcessRunRequest) Descriptor() ([]byte, []int) {
-	return file_waggle_guest_v1_process_proto_rawDescGZIP(), []int{0}
+	return file_waggle_guest_v1_process_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *ProcessRunRequest) GetMessage() isProcessRunRequest_Message {
@@ -460,7 +597,7 @@ type Start struct {
 
 func (x *Start) Reset() {
 	*x = Start{}
-	mi := &file_waggle_guest_v1_process_proto_msgTypes[1]
+	mi := &file_waggle_guest_v1_process_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -472,7 +609,7 @@ func (x *Start) String() string {
 func (*Start) ProtoMessage() {}
 
 func (x *Start) ProtoReflect() protoreflect.Message {
-	mi := &file_waggle_guest_v1_process_proto_msgTypes[1]
+	mi := &file_waggle_guest_v1_process_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -485,7 +622,7 @@ func (x *Start) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Start.ProtoReflect.Descriptor instead.
 func (*Start) Descriptor() ([]byte, []int) {
-	return file_waggle_guest_v1_process_proto_rawDescGZIP(), []int{1}
+	return file_waggle_guest_v1_process_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Start) GetExecId() string {
@@ -641,7 +778,7 @@ type Argv struct {
 
 func (x *Argv) Reset() {
 	*x = Argv{}
-	mi := &file_waggle_guest_v1_process_proto_msgTypes[2]
+	mi := &file_waggle_guest_v1_process_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -653,7 +790,7 @@ func (x *Argv) String() string {
 func (*Argv) ProtoMessage() {}
 
 func (x *Argv) ProtoReflect() protoreflect.Message {
-	mi := &file_waggle_guest_v1_process_proto_msgTypes[2]
+	mi := &file_waggle_guest_v1_process_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -666,7 +803,7 @@ func (x *Argv) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Argv.ProtoReflect.Descriptor instead.
 func (*Argv) Descriptor() ([]byte, []int) {
-	return file_waggle_guest_v1_process_proto_rawDescGZIP(), []int{2}
+	return file_waggle_guest_v1_process_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Argv) GetArgs() []string {
@@ -689,7 +826,7 @@ type Pty struct {
 
 func (x *Pty) Reset() {
 	*x = Pty{}
-	mi := &file_waggle_guest_v1_process_proto_msgTypes[3]
+	mi := &file_waggle_guest_v1_process_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -701,7 +838,7 @@ func (x *Pty) String() string {
 func (*Pty) ProtoMessage() {}
 
 func (x *Pty) ProtoReflect() protoreflect.Message {
-	mi := &file_waggle_guest_v1_process_proto_msgTypes[3]
+	mi := &file_waggle_guest_v1_process_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -714,7 +851,7 @@ func (x *Pty) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pty.ProtoReflect.Descriptor instead.
 func (*Pty) Descriptor() ([]byte, []int) {
-	return file_waggle_guest_v1_process_proto_rawDescGZIP(), []int{3}
+	return file_waggle_guest_v1_process_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Pty) GetSize() *TerminalSize {
@@ -744,7 +881,7 @@ type TerminalSize struct {
 
 func (x *TerminalSize) Reset() {
 	*x = TerminalSize{}
-	mi := &file_waggle_guest_v1_process_proto_msgTypes[4]
+	mi := &file_waggle_guest_v1_process_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -756,7 +893,7 @@ func (x *TerminalSize) String() string {
 func (*TerminalSize) ProtoMessage() {}
 
 func (x *TerminalSize) ProtoReflect() protoreflect.Message {
-	mi := &file_waggle_guest_v1_process_proto_msgTypes[4]
+	mi := &file_waggle_guest_v1_process_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -769,7 +906,7 @@ func (x *TerminalSize) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TerminalSize.ProtoReflect.Descriptor instead.
 func (*TerminalSize) Descriptor() ([]byte, []int) {
-	return file_waggle_guest_v1_process_proto_rawDescGZIP(), []int{4}
+	return file_waggle_guest_v1_process_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *TerminalSize) GetRows() uint32 {
@@ -803,7 +940,7 @@ type Attach struct {
 
 func (x *Attach) Reset() {
 	*x = Attach{}
-	mi := &file_waggle_guest_v1_process_proto_msgTypes[5]
+	mi := &file_waggle_guest_v1_process_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -815,7 +952,7 @@ func (x *Attach) String() string {
 func (*Attach) ProtoMessage() {}
 
 func (x *Attach) ProtoReflect() protoreflect.Message {
-	mi := &file_waggle_guest_v1_process_proto_msgTypes[5]
+	mi := &file_waggle_guest_v1_process_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -828,7 +965,7 @@ func (x *Attach) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attach.ProtoReflect.Descriptor instead.
 func (*Attach) Descriptor() ([]byte, []int) {
-	return file_waggle_guest_v1_process_proto_rawDescGZIP(), []int{5}
+	return file_waggle_guest_v1_process_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Attach) GetExecId() string {
@@ -865,7 +1002,7 @@ type Cursor struct {
 
 func (x *Cursor) Reset() {
 	*x = Cursor{}
-	mi := &file_waggle_guest_v1_process_proto_msgTypes[6]
+	mi := &file_waggle_guest_v1_process_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -877,7 +1014,7 @@ func (x *Cursor) String() string {
 func (*Cursor) ProtoMessage() {}
 
 func (x *Cursor) ProtoReflect() protoreflect.Message {
-	mi := &file_waggle_guest_v1_process_proto_msgTypes[6]
+	mi := &file_waggle_guest_v1_process_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -890,7 +1027,7 @@ func (x *Cursor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cursor.ProtoReflect.Descriptor instead.
 func (*Cursor) Descriptor() ([]byte, []int) {
-	return file_waggle_guest_v1_process_proto_rawDescGZIP(), []int{6}
+	return file_waggle_guest_v1_process_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Cursor) GetStdoutOffset() uint64 {
@@ -916,7 +1053,7 @@ type CloseStdin struct {
 
 func (x *CloseStdin) Reset() {
 	*x = CloseStdin{}
-	mi := &file_waggle_guest_v1_process_proto_msgTypes[7]
+	mi := &file_waggle_guest_v1_process_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -928,7 +1065,7 @@ func (x *CloseStdin) String() string {
 func (*CloseStdin) ProtoMessage() {}
 
 func (x *CloseStdin) ProtoReflect() protoreflect.Message {
-	mi := &file_waggle_guest_v1_process_proto_msgTypes[7]
+	mi := &file_waggle_guest_v1_process_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -941,7 +1078,7 @@ func (x *CloseStdin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseStdin.ProtoReflect.Descriptor instead.
 func (*CloseStdin) Descriptor() ([]byte, []int) {
-	return file_waggle_guest_v1_process_proto_rawDescGZIP(), []int{7}
+	return file_waggle_guest_v1_process_proto_rawDescGZIP(), []int{9}
 }
 
 // SendSignal names a signal.
@@ -958,7 +1095,7 @@ type SendSignal struct {
 
 func (x *SendSignal) Reset() {
 	*x = SendSignal{}
-	mi := &file_waggle_guest_v1_process_proto_msgTypes[8]
+	mi := &file_waggle_guest_v1_process_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -970,7 +1107,7 @@ func (x *SendSignal) String() string {
 func (*SendSignal) ProtoMessage() {}
 
 func (x *SendSignal) ProtoReflect() protoreflect.Message {
-	mi := &file_waggle_guest_v1_process_proto_msgTypes[8]
+	mi := &file_waggle_guest_v1_process_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -983,7 +1120,7 @@ func (x *SendSignal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendSignal.ProtoReflect.Descriptor instead.
 func (*SendSignal) Descriptor() ([]byte, []int) {
-	return file_waggle_guest_v1_process_proto_rawDescGZIP(), []int{8}
+	return file_waggle_guest_v1_process_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *SendSignal) GetSignal() int32 {
@@ -1016,7 +1153,7 @@ type ProcessRunResponse struct {
 
 func (x *ProcessRunResponse) Reset() {
 	*x = ProcessRunResponse{}
-	mi := &file_waggle_guest_v1_process_proto_msgTypes[9]
+	mi := &file_waggle_guest_v1_process_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1028,7 +1165,7 @@ func (x *ProcessRunResponse) String() string {
 func (*ProcessRunResponse) ProtoMessage() {}
 
 func (x *ProcessRunResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_waggle_guest_v1_process_proto_msgTypes[9]
+	mi := &file_waggle_guest_v1_process_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1041,7 +1178,7 @@ func (x *ProcessRunResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessRunResponse.ProtoReflect.Descriptor instead.
 func (*ProcessRunResponse) Descriptor() ([]byte, []int) {
-	return file_waggle_guest_v1_process_proto_rawDescGZIP(), []int{9}
+	return file_waggle_guest_v1_process_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ProcessRunResponse) GetMessage() isProcessRunResponse_Message {
@@ -1137,7 +1274,7 @@ type Started struct {
 
 func (x *Started) Reset() {
 	*x = Started{}
-	mi := &file_waggle_guest_v1_process_proto_msgTypes[10]
+	mi := &file_waggle_guest_v1_process_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1149,7 +1286,7 @@ func (x *Started) String() string {
 func (*Started) ProtoMessage() {}
 
 func (x *Started) ProtoReflect() protoreflect.Message {
-	mi := &file_waggle_guest_v1_process_proto_msgTypes[10]
+	mi := &file_waggle_guest_v1_process_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1162,7 +1299,7 @@ func (x *Started) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Started.ProtoReflect.Descriptor instead.
 func (*Started) Descriptor() ([]byte, []int) {
-	return file_waggle_guest_v1_process_proto_rawDescGZIP(), []int{10}
+	return file_waggle_guest_v1_process_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Started) GetExecId() string {
@@ -1213,7 +1350,7 @@ type Output struct {
 
 func (x *Output) Reset() {
 	*x = Output{}
-	mi := &file_waggle_guest_v1_process_proto_msgTypes[11]
+	mi := &file_waggle_guest_v1_process_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1225,7 +1362,7 @@ func (x *Output) String() string {
 func (*Output) ProtoMessage() {}
 
 func (x *Output) ProtoReflect() protoreflect.Message {
-	mi := &file_waggle_guest_v1_process_proto_msgTypes[11]
+	mi := &file_waggle_guest_v1_process_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1238,7 +1375,7 @@ func (x *Output) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Output.ProtoReflect.Descriptor instead.
 func (*Output) Descriptor() ([]byte, []int) {
-	return file_waggle_guest_v1_process_proto_rawDescGZIP(), []int{11}
+	return file_waggle_guest_v1_process_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Output) GetOffset() uint64 {
@@ -1319,7 +1456,7 @@ type Exited struct {
 
 func (x *Exited) Reset() {
 	*x = Exited{}
-	mi := &file_waggle_guest_v1_process_proto_msgTypes[12]
+	mi := &file_waggle_guest_v1_process_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1331,7 +1468,7 @@ func (x *Exited) String() string {
 func (*Exited) ProtoMessage() {}
 
 func (x *Exited) ProtoReflect() protoreflect.Message {
-	mi := &file_waggle_guest_v1_process_proto_msgTypes[12]
+	mi := &file_waggle_guest_v1_process_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1344,7 +1481,7 @@ func (x *Exited) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exited.ProtoReflect.Descriptor instead.
 func (*Exited) Descriptor() ([]byte, []int) {
-	return file_waggle_guest_v1_process_proto_rawDescGZIP(), []int{12}
+	return file_waggle_guest_v1_process_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Exited) GetOutcome() isExited_Outcome {
@@ -1523,7 +1660,7 @@ type SpawnFailure struct {
 
 func (x *SpawnFailure) Reset() {
 	*x = SpawnFailure{}
-	mi := &file_waggle_guest_v1_process_proto_msgTypes[13]
+	mi := &file_waggle_guest_v1_process_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1535,7 +1672,7 @@ func (x *SpawnFailure) String() string {
 func (*SpawnFailure) ProtoMessage() {}
 
 func (x *SpawnFailure) ProtoReflect() protoreflect.Message {
-	mi := &file_waggle_guest_v1_process_proto_msgTypes[13]
+	mi := &file_waggle_guest_v1_process_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1548,7 +1685,7 @@ func (x *SpawnFailure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SpawnFailure.ProtoReflect.Descriptor instead.
 func (*SpawnFailure) Descriptor() ([]byte, []int) {
-	return file_waggle_guest_v1_process_proto_rawDescGZIP(), []int{13}
+	return file_waggle_guest_v1_process_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *SpawnFailure) GetKind() SpawnFailureKind {
@@ -1619,7 +1756,7 @@ type ExecInfo struct {
 
 func (x *ExecInfo) Reset() {
 	*x = ExecInfo{}
-	mi := &file_waggle_guest_v1_process_proto_msgTypes[14]
+	mi := &file_waggle_guest_v1_process_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1631,7 +1768,7 @@ func (x *ExecInfo) String() string {
 func (*ExecInfo) ProtoMessage() {}
 
 func (x *ExecInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_waggle_guest_v1_process_proto_msgTypes[14]
+	mi := &file_waggle_guest_v1_process_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1644,7 +1781,7 @@ func (x *ExecInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecInfo.ProtoReflect.Descriptor instead.
 func (*ExecInfo) Descriptor() ([]byte, []int) {
-	return file_waggle_guest_v1_process_proto_rawDescGZIP(), []int{14}
+	return file_waggle_guest_v1_process_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ExecInfo) GetExecId() string {
@@ -1735,7 +1872,7 @@ type ProcessGetRequest struct {
 
 func (x *ProcessGetRequest) Reset() {
 	*x = ProcessGetRequest{}
-	mi := &file_waggle_guest_v1_process_proto_msgTypes[15]
+	mi := &file_waggle_guest_v1_process_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1747,7 +1884,7 @@ func (x *ProcessGetRequest) String() string {
 func (*ProcessGetRequest) ProtoMessage() {}
 
 func (x *ProcessGetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_waggle_guest_v1_process_proto_msgTypes[15]
+	mi := &file_waggle_guest_v1_process_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1760,7 +1897,7 @@ func (x *ProcessGetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessGetRequest.ProtoReflect.Descriptor instead.
 func (*ProcessGetRequest) Descriptor() ([]byte, []int) {
-	return file_waggle_guest_v1_process_proto_rawDescGZIP(), []int{15}
+	return file_waggle_guest_v1_process_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ProcessGetRequest) GetExecId() string {
@@ -1781,7 +1918,7 @@ type ProcessGetResponse struct {
 
 func (x *ProcessGetResponse) Reset() {
 	*x = ProcessGetResponse{}
-	mi := &file_waggle_guest_v1_process_proto_msgTypes[16]
+	mi := &file_waggle_guest_v1_process_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1793,7 +1930,7 @@ func (x *ProcessGetResponse) String() string {
 func (*ProcessGetResponse) ProtoMessage() {}
 
 func (x *ProcessGetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_waggle_guest_v1_process_proto_msgTypes[16]
+	mi := &file_waggle_guest_v1_process_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1806,7 +1943,7 @@ func (x *ProcessGetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessGetResponse.ProtoReflect.Descriptor instead.
 func (*ProcessGetResponse) Descriptor() ([]byte, []int) {
-	return file_waggle_guest_v1_process_proto_rawDescGZIP(), []int{16}
+	return file_waggle_guest_v1_process_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ProcessGetResponse) GetExec() *ExecInfo {
@@ -1825,7 +1962,7 @@ type ProcessListRequest struct {
 
 func (x *ProcessListRequest) Reset() {
 	*x = ProcessListRequest{}
-	mi := &file_waggle_guest_v1_process_proto_msgTypes[17]
+	mi := &file_waggle_guest_v1_process_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1837,7 +1974,7 @@ func (x *ProcessListRequest) String() string {
 func (*ProcessListRequest) ProtoMessage() {}
 
 func (x *ProcessListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_waggle_guest_v1_process_proto_msgTypes[17]
+	mi := &file_waggle_guest_v1_process_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1850,7 +1987,7 @@ func (x *ProcessListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessListRequest.ProtoReflect.Descriptor instead.
 func (*ProcessListRequest) Descriptor() ([]byte, []int) {
-	return file_waggle_guest_v1_process_proto_rawDescGZIP(), []int{17}
+	return file_waggle_guest_v1_process_proto_rawDescGZIP(), []int{19}
 }
 
 // ProcessListResponse carries all execs.
@@ -1864,7 +2001,7 @@ type ProcessListResponse struct {
 
 func (x *ProcessListResponse) Reset() {
 	*x = ProcessListResponse{}
-	mi := &file_waggle_guest_v1_process_proto_msgTypes[18]
+	mi := &file_waggle_guest_v1_process_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1876,7 +2013,7 @@ func (x *ProcessListResponse) String() string {
 func (*ProcessListResponse) ProtoMessage() {}
 
 func (x *ProcessListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_waggle_guest_v1_process_proto_msgTypes[18]
+	mi := &file_waggle_guest_v1_process_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1889,7 +2026,7 @@ func (x *ProcessListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessListResponse.ProtoReflect.Descriptor instead.
 func (*ProcessListResponse) Descriptor() ([]byte, []int) {
-	return file_waggle_guest_v1_process_proto_rawDescGZIP(), []int{18}
+	return file_waggle_guest_v1_process_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ProcessListResponse) GetExecs() []*ExecInfo {
@@ -1918,7 +2055,7 @@ type ProcessSignalRequest struct {
 
 func (x *ProcessSignalRequest) Reset() {
 	*x = ProcessSignalRequest{}
-	mi := &file_waggle_guest_v1_process_proto_msgTypes[19]
+	mi := &file_waggle_guest_v1_process_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1930,7 +2067,7 @@ func (x *ProcessSignalRequest) String() string {
 func (*ProcessSignalRequest) ProtoMessage() {}
 
 func (x *ProcessSignalRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_waggle_guest_v1_process_proto_msgTypes[19]
+	mi := &file_waggle_guest_v1_process_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1943,7 +2080,7 @@ func (x *ProcessSignalRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessSignalRequest.ProtoReflect.Descriptor instead.
 func (*ProcessSignalRequest) Descriptor() ([]byte, []int) {
-	return file_waggle_guest_v1_process_proto_rawDescGZIP(), []int{19}
+	return file_waggle_guest_v1_process_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ProcessSignalRequest) GetExecId() string {
@@ -1983,7 +2120,7 @@ type ProcessSignalResponse struct {
 
 func (x *ProcessSignalResponse) Reset() {
 	*x = ProcessSignalResponse{}
-	mi := &file_waggle_guest_v1_process_proto_msgTypes[20]
+	mi := &file_waggle_guest_v1_process_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1995,7 +2132,7 @@ func (x *ProcessSignalResponse) String() string {
 func (*ProcessSignalResponse) ProtoMessage() {}
 
 func (x *ProcessSignalResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_waggle_guest_v1_process_proto_msgTypes[20]
+	mi := &file_waggle_guest_v1_process_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2008,14 +2145,26 @@ func (x *ProcessSignalResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessSignalResponse.ProtoReflect.Descriptor instead.
 func (*ProcessSignalResponse) Descriptor() ([]byte, []int) {
-	return file_waggle_guest_v1_process_proto_rawDescGZIP(), []int{20}
+	return file_waggle_guest_v1_process_proto_rawDescGZIP(), []int{22}
 }
 
 var File_waggle_guest_v1_process_proto protoreflect.FileDescriptor
 
 const file_waggle_guest_v1_process_proto_rawDesc = "" +
 	"\n" +
-	"\x1dwaggle/guest/v1/process.proto\x12\x0fwaggle.guest.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc9\x02\n" +
+	"\x1dwaggle/guest/v1/process.proto\x12\x0fwaggle.guest.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"1\n" +
+	"\x13ProcessProbeRequest\x12\x1a\n" +
+	"\bprograms\x18\x01 \x03(\tR\bprograms\"\x82\x02\n" +
+	"\x14ProcessProbeResponse\x12\x12\n" +
+	"\x04user\x18\x01 \x01(\tR\x04user\x12\x10\n" +
+	"\x03uid\x18\x02 \x01(\rR\x03uid\x12\x10\n" +
+	"\x03gid\x18\x03 \x01(\rR\x03gid\x12\x12\n" +
+	"\x04home\x18\x04 \x01(\tR\x04home\x12\x10\n" +
+	"\x03cwd\x18\x05 \x01(\tR\x03cwd\x12O\n" +
+	"\bprograms\x18\x06 \x03(\v23.waggle.guest.v1.ProcessProbeResponse.ProgramsEntryR\bprograms\x1a;\n" +
+	"\rProgramsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xc9\x02\n" +
 	"\x11ProcessRunRequest\x12.\n" +
 	"\x05start\x18\x01 \x01(\v2\x16.waggle.guest.v1.StartH\x00R\x05start\x121\n" +
 	"\x06attach\x18\x02 \x01(\v2\x17.waggle.guest.v1.AttachH\x00R\x06attach\x12\x16\n" +
@@ -2160,12 +2309,13 @@ const file_waggle_guest_v1_process_proto_rawDesc = "" +
 	"\x1aSPAWN_FAILURE_KIND_BAD_CWD\x10\x04\x12\x1f\n" +
 	"\x1bSPAWN_FAILURE_KIND_BAD_USER\x10\x05\x12 \n" +
 	"\x1cSPAWN_FAILURE_KIND_RESOURCES\x10\x06\x12*\n" +
-	"&SPAWN_FAILURE_KIND_ARGUMENTS_TOO_LARGE\x10\a2\xd9\x02\n" +
+	"&SPAWN_FAILURE_KIND_ARGUMENTS_TOO_LARGE\x10\a2\xaf\x03\n" +
 	"\aProcess\x12R\n" +
 	"\x03Run\x12\".waggle.guest.v1.ProcessRunRequest\x1a#.waggle.guest.v1.ProcessRunResponse(\x010\x01\x12N\n" +
 	"\x03Get\x12\".waggle.guest.v1.ProcessGetRequest\x1a#.waggle.guest.v1.ProcessGetResponse\x12Q\n" +
 	"\x04List\x12#.waggle.guest.v1.ProcessListRequest\x1a$.waggle.guest.v1.ProcessListResponse\x12W\n" +
-	"\x06Signal\x12%.waggle.guest.v1.ProcessSignalRequest\x1a&.waggle.guest.v1.ProcessSignalResponseB>Z<github.com/stacklok/waggle/proto/gen/waggle/guest/v1;guestv1b\x06proto3"
+	"\x06Signal\x12%.waggle.guest.v1.ProcessSignalRequest\x1a&.waggle.guest.v1.ProcessSignalResponse\x12T\n" +
+	"\x05Probe\x12$.waggle.guest.v1.ProcessProbeRequest\x1a%.waggle.guest.v1.ProcessProbeResponseB>Z<github.com/stacklok/waggle/proto/gen/waggle/guest/v1;guestv1b\x06proto3"
 
 var (
 	file_waggle_guest_v1_process_proto_rawDescOnce sync.Once
@@ -2180,81 +2330,87 @@ func file_waggle_guest_v1_process_proto_rawDescGZIP() []byte {
 }
 
 var file_waggle_guest_v1_process_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_waggle_guest_v1_process_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_waggle_guest_v1_process_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_waggle_guest_v1_process_proto_goTypes = []any{
 	(StdinMode)(0),                // 0: waggle.guest.v1.StdinMode
 	(DetachPolicy)(0),             // 1: waggle.guest.v1.DetachPolicy
 	(OutputPolicy)(0),             // 2: waggle.guest.v1.OutputPolicy
 	(SpawnFailureKind)(0),         // 3: waggle.guest.v1.SpawnFailureKind
-	(*ProcessRunRequest)(nil),     // 4: waggle.guest.v1.ProcessRunRequest
-	(*Start)(nil),                 // 5: waggle.guest.v1.Start
-	(*Argv)(nil),                  // 6: waggle.guest.v1.Argv
-	(*Pty)(nil),                   // 7: waggle.guest.v1.Pty
-	(*TerminalSize)(nil),          // 8: waggle.guest.v1.TerminalSize
-	(*Attach)(nil),                // 9: waggle.guest.v1.Attach
-	(*Cursor)(nil),                // 10: waggle.guest.v1.Cursor
-	(*CloseStdin)(nil),            // 11: waggle.guest.v1.CloseStdin
-	(*SendSignal)(nil),            // 12: waggle.guest.v1.SendSignal
-	(*ProcessRunResponse)(nil),    // 13: waggle.guest.v1.ProcessRunResponse
-	(*Started)(nil),               // 14: waggle.guest.v1.Started
-	(*Output)(nil),                // 15: waggle.guest.v1.Output
-	(*Exited)(nil),                // 16: waggle.guest.v1.Exited
-	(*SpawnFailure)(nil),          // 17: waggle.guest.v1.SpawnFailure
-	(*ExecInfo)(nil),              // 18: waggle.guest.v1.ExecInfo
-	(*ProcessGetRequest)(nil),     // 19: waggle.guest.v1.ProcessGetRequest
-	(*ProcessGetResponse)(nil),    // 20: waggle.guest.v1.ProcessGetResponse
-	(*ProcessListRequest)(nil),    // 21: waggle.guest.v1.ProcessListRequest
-	(*ProcessListResponse)(nil),   // 22: waggle.guest.v1.ProcessListResponse
-	(*ProcessSignalRequest)(nil),  // 23: waggle.guest.v1.ProcessSignalRequest
-	(*ProcessSignalResponse)(nil), // 24: waggle.guest.v1.ProcessSignalResponse
-	nil,                           // 25: waggle.guest.v1.Start.EnvEntry
-	(*durationpb.Duration)(nil),   // 26: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 27: google.protobuf.Timestamp
+	(*ProcessProbeRequest)(nil),   // 4: waggle.guest.v1.ProcessProbeRequest
+	(*ProcessProbeResponse)(nil),  // 5: waggle.guest.v1.ProcessProbeResponse
+	(*ProcessRunRequest)(nil),     // 6: waggle.guest.v1.ProcessRunRequest
+	(*Start)(nil),                 // 7: waggle.guest.v1.Start
+	(*Argv)(nil),                  // 8: waggle.guest.v1.Argv
+	(*Pty)(nil),                   // 9: waggle.guest.v1.Pty
+	(*TerminalSize)(nil),          // 10: waggle.guest.v1.TerminalSize
+	(*Attach)(nil),                // 11: waggle.guest.v1.Attach
+	(*Cursor)(nil),                // 12: waggle.guest.v1.Cursor
+	(*CloseStdin)(nil),            // 13: waggle.guest.v1.CloseStdin
+	(*SendSignal)(nil),            // 14: waggle.guest.v1.SendSignal
+	(*ProcessRunResponse)(nil),    // 15: waggle.guest.v1.ProcessRunResponse
+	(*Started)(nil),               // 16: waggle.guest.v1.Started
+	(*Output)(nil),                // 17: waggle.guest.v1.Output
+	(*Exited)(nil),                // 18: waggle.guest.v1.Exited
+	(*SpawnFailure)(nil),          // 19: waggle.guest.v1.SpawnFailure
+	(*ExecInfo)(nil),              // 20: waggle.guest.v1.ExecInfo
+	(*ProcessGetRequest)(nil),     // 21: waggle.guest.v1.ProcessGetRequest
+	(*ProcessGetResponse)(nil),    // 22: waggle.guest.v1.ProcessGetResponse
+	(*ProcessListRequest)(nil),    // 23: waggle.guest.v1.ProcessListRequest
+	(*ProcessListResponse)(nil),   // 24: waggle.guest.v1.ProcessListResponse
+	(*ProcessSignalRequest)(nil),  // 25: waggle.guest.v1.ProcessSignalRequest
+	(*ProcessSignalResponse)(nil), // 26: waggle.guest.v1.ProcessSignalResponse
+	nil,                           // 27: waggle.guest.v1.ProcessProbeResponse.ProgramsEntry
+	nil,                           // 28: waggle.guest.v1.Start.EnvEntry
+	(*durationpb.Duration)(nil),   // 29: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 30: google.protobuf.Timestamp
 }
 var file_waggle_guest_v1_process_proto_depIdxs = []int32{
-	5,  // 0: waggle.guest.v1.ProcessRunRequest.start:type_name -> waggle.guest.v1.Start
-	9,  // 1: waggle.guest.v1.ProcessRunRequest.attach:type_name -> waggle.guest.v1.Attach
-	11, // 2: waggle.guest.v1.ProcessRunRequest.close_stdin:type_name -> waggle.guest.v1.CloseStdin
-	8,  // 3: waggle.guest.v1.ProcessRunRequest.resize:type_name -> waggle.guest.v1.TerminalSize
-	12, // 4: waggle.guest.v1.ProcessRunRequest.signal:type_name -> waggle.guest.v1.SendSignal
-	6,  // 5: waggle.guest.v1.Start.argv:type_name -> waggle.guest.v1.Argv
-	25, // 6: waggle.guest.v1.Start.env:type_name -> waggle.guest.v1.Start.EnvEntry
-	0,  // 7: waggle.guest.v1.Start.stdin_mode:type_name -> waggle.guest.v1.StdinMode
-	7,  // 8: waggle.guest.v1.Start.pty:type_name -> waggle.guest.v1.Pty
-	26, // 9: waggle.guest.v1.Start.timeout:type_name -> google.protobuf.Duration
-	26, // 10: waggle.guest.v1.Start.kill_grace:type_name -> google.protobuf.Duration
-	1,  // 11: waggle.guest.v1.Start.on_detach:type_name -> waggle.guest.v1.DetachPolicy
-	10, // 12: waggle.guest.v1.Start.cursor:type_name -> waggle.guest.v1.Cursor
-	2,  // 13: waggle.guest.v1.Start.output_policy:type_name -> waggle.guest.v1.OutputPolicy
-	8,  // 14: waggle.guest.v1.Pty.size:type_name -> waggle.guest.v1.TerminalSize
-	10, // 15: waggle.guest.v1.Attach.cursor:type_name -> waggle.guest.v1.Cursor
-	14, // 16: waggle.guest.v1.ProcessRunResponse.started:type_name -> waggle.guest.v1.Started
-	15, // 17: waggle.guest.v1.ProcessRunResponse.stdout:type_name -> waggle.guest.v1.Output
-	15, // 18: waggle.guest.v1.ProcessRunResponse.stderr:type_name -> waggle.guest.v1.Output
-	16, // 19: waggle.guest.v1.ProcessRunResponse.exited:type_name -> waggle.guest.v1.Exited
-	27, // 20: waggle.guest.v1.Started.started_at:type_name -> google.protobuf.Timestamp
-	17, // 21: waggle.guest.v1.Exited.spawn_failure:type_name -> waggle.guest.v1.SpawnFailure
-	26, // 22: waggle.guest.v1.Exited.cpu_time:type_name -> google.protobuf.Duration
-	26, // 23: waggle.guest.v1.Exited.duration:type_name -> google.protobuf.Duration
-	3,  // 24: waggle.guest.v1.SpawnFailure.kind:type_name -> waggle.guest.v1.SpawnFailureKind
-	27, // 25: waggle.guest.v1.ExecInfo.started_at:type_name -> google.protobuf.Timestamp
-	16, // 26: waggle.guest.v1.ExecInfo.exited:type_name -> waggle.guest.v1.Exited
-	16, // 27: waggle.guest.v1.ExecInfo.main_exited:type_name -> waggle.guest.v1.Exited
-	18, // 28: waggle.guest.v1.ProcessGetResponse.exec:type_name -> waggle.guest.v1.ExecInfo
-	18, // 29: waggle.guest.v1.ProcessListResponse.execs:type_name -> waggle.guest.v1.ExecInfo
-	4,  // 30: waggle.guest.v1.Process.Run:input_type -> waggle.guest.v1.ProcessRunRequest
-	19, // 31: waggle.guest.v1.Process.Get:input_type -> waggle.guest.v1.ProcessGetRequest
-	21, // 32: waggle.guest.v1.Process.List:input_type -> waggle.guest.v1.ProcessListRequest
-	23, // 33: waggle.guest.v1.Process.Signal:input_type -> waggle.guest.v1.ProcessSignalRequest
-	13, // 34: waggle.guest.v1.Process.Run:output_type -> waggle.guest.v1.ProcessRunResponse
-	20, // 35: waggle.guest.v1.Process.Get:output_type -> waggle.guest.v1.ProcessGetResponse
-	22, // 36: waggle.guest.v1.Process.List:output_type -> waggle.guest.v1.ProcessListResponse
-	24, // 37: waggle.guest.v1.Process.Signal:output_type -> waggle.guest.v1.ProcessSignalResponse
-	34, // [34:38] is the sub-list for method output_type
-	30, // [30:34] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	27, // 0: waggle.guest.v1.ProcessProbeResponse.programs:type_name -> waggle.guest.v1.ProcessProbeResponse.ProgramsEntry
+	7,  // 1: waggle.guest.v1.ProcessRunRequest.start:type_name -> waggle.guest.v1.Start
+	11, // 2: waggle.guest.v1.ProcessRunRequest.attach:type_name -> waggle.guest.v1.Attach
+	13, // 3: waggle.guest.v1.ProcessRunRequest.close_stdin:type_name -> waggle.guest.v1.CloseStdin
+	10, // 4: waggle.guest.v1.ProcessRunRequest.resize:type_name -> waggle.guest.v1.TerminalSize
+	14, // 5: waggle.guest.v1.ProcessRunRequest.signal:type_name -> waggle.guest.v1.SendSignal
+	8,  // 6: waggle.guest.v1.Start.argv:type_name -> waggle.guest.v1.Argv
+	28, // 7: waggle.guest.v1.Start.env:type_name -> waggle.guest.v1.Start.EnvEntry
+	0,  // 8: waggle.guest.v1.Start.stdin_mode:type_name -> waggle.guest.v1.StdinMode
+	9,  // 9: waggle.guest.v1.Start.pty:type_name -> waggle.guest.v1.Pty
+	29, // 10: waggle.guest.v1.Start.timeout:type_name -> google.protobuf.Duration
+	29, // 11: waggle.guest.v1.Start.kill_grace:type_name -> google.protobuf.Duration
+	1,  // 12: waggle.guest.v1.Start.on_detach:type_name -> waggle.guest.v1.DetachPolicy
+	12, // 13: waggle.guest.v1.Start.cursor:type_name -> waggle.guest.v1.Cursor
+	2,  // 14: waggle.guest.v1.Start.output_policy:type_name -> waggle.guest.v1.OutputPolicy
+	10, // 15: waggle.guest.v1.Pty.size:type_name -> waggle.guest.v1.TerminalSize
+	12, // 16: waggle.guest.v1.Attach.cursor:type_name -> waggle.guest.v1.Cursor
+	16, // 17: waggle.guest.v1.ProcessRunResponse.started:type_name -> waggle.guest.v1.Started
+	17, // 18: waggle.guest.v1.ProcessRunResponse.stdout:type_name -> waggle.guest.v1.Output
+	17, // 19: waggle.guest.v1.ProcessRunResponse.stderr:type_name -> waggle.guest.v1.Output
+	18, // 20: waggle.guest.v1.ProcessRunResponse.exited:type_name -> waggle.guest.v1.Exited
+	30, // 21: waggle.guest.v1.Started.started_at:type_name -> google.protobuf.Timestamp
+	19, // 22: waggle.guest.v1.Exited.spawn_failure:type_name -> waggle.guest.v1.SpawnFailure
+	29, // 23: waggle.guest.v1.Exited.cpu_time:type_name -> google.protobuf.Duration
+	29, // 24: waggle.guest.v1.Exited.duration:type_name -> google.protobuf.Duration
+	3,  // 25: waggle.guest.v1.SpawnFailure.kind:type_name -> waggle.guest.v1.SpawnFailureKind
+	30, // 26: waggle.guest.v1.ExecInfo.started_at:type_name -> google.protobuf.Timestamp
+	18, // 27: waggle.guest.v1.ExecInfo.exited:type_name -> waggle.guest.v1.Exited
+	18, // 28: waggle.guest.v1.ExecInfo.main_exited:type_name -> waggle.guest.v1.Exited
+	20, // 29: waggle.guest.v1.ProcessGetResponse.exec:type_name -> waggle.guest.v1.ExecInfo
+	20, // 30: waggle.guest.v1.ProcessListResponse.execs:type_name -> waggle.guest.v1.ExecInfo
+	6,  // 31: waggle.guest.v1.Process.Run:input_type -> waggle.guest.v1.ProcessRunRequest
+	21, // 32: waggle.guest.v1.Process.Get:input_type -> waggle.guest.v1.ProcessGetRequest
+	23, // 33: waggle.guest.v1.Process.List:input_type -> waggle.guest.v1.ProcessListRequest
+	25, // 34: waggle.guest.v1.Process.Signal:input_type -> waggle.guest.v1.ProcessSignalRequest
+	4,  // 35: waggle.guest.v1.Process.Probe:input_type -> waggle.guest.v1.ProcessProbeRequest
+	15, // 36: waggle.guest.v1.Process.Run:output_type -> waggle.guest.v1.ProcessRunResponse
+	22, // 37: waggle.guest.v1.Process.Get:output_type -> waggle.guest.v1.ProcessGetResponse
+	24, // 38: waggle.guest.v1.Process.List:output_type -> waggle.guest.v1.ProcessListResponse
+	26, // 39: waggle.guest.v1.Process.Signal:output_type -> waggle.guest.v1.ProcessSignalResponse
+	5,  // 40: waggle.guest.v1.Process.Probe:output_type -> waggle.guest.v1.ProcessProbeResponse
+	36, // [36:41] is the sub-list for method output_type
+	31, // [31:36] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_waggle_guest_v1_process_proto_init() }
@@ -2262,7 +2418,7 @@ func file_waggle_guest_v1_process_proto_init() {
 	if File_waggle_guest_v1_process_proto != nil {
 		return
 	}
-	file_waggle_guest_v1_process_proto_msgTypes[0].OneofWrappers = []any{
+	file_waggle_guest_v1_process_proto_msgTypes[2].OneofWrappers = []any{
 		(*ProcessRunRequest_Start)(nil),
 		(*ProcessRunRequest_Attach)(nil),
 		(*ProcessRunRequest_Stdin)(nil),
@@ -2270,17 +2426,17 @@ func file_waggle_guest_v1_process_proto_init() {
 		(*ProcessRunRequest_Resize)(nil),
 		(*ProcessRunRequest_Signal)(nil),
 	}
-	file_waggle_guest_v1_process_proto_msgTypes[1].OneofWrappers = []any{
+	file_waggle_guest_v1_process_proto_msgTypes[3].OneofWrappers = []any{
 		(*Start_Argv)(nil),
 		(*Start_Shell)(nil),
 	}
-	file_waggle_guest_v1_process_proto_msgTypes[9].OneofWrappers = []any{
+	file_waggle_guest_v1_process_proto_msgTypes[11].OneofWrappers = []any{
 		(*ProcessRunResponse_Started)(nil),
 		(*ProcessRunResponse_Stdout)(nil),
 		(*ProcessRunResponse_Stderr)(nil),
 		(*ProcessRunResponse_Exited)(nil),
 	}
-	file_waggle_guest_v1_process_proto_msgTypes[12].OneofWrappers = []any{
+	file_waggle_guest_v1_process_proto_msgTypes[14].OneofWrappers = []any{
 		(*Exited_ExitCode)(nil),
 		(*Exited_Signal)(nil),
 		(*Exited_SpawnFailure)(nil),
@@ -2291,7 +2447,7 @@ func file_waggle_guest_v1_process_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_waggle_guest_v1_process_proto_rawDesc), len(file_waggle_guest_v1_process_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   22,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

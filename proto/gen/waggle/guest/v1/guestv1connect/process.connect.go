@@ -45,6 +45,8 @@ const (
 	ProcessListProcedure = "/waggle.guest.v1.Process/List"
 	// ProcessSignalProcedure is the fully-qualified name of the Process's Signal RPC.
 	ProcessSignalProcedure = "/waggle.guest.v1.Process/Signal"
+	// ProcessProbeProcedure is the fully-qualified name of the Process's Probe RPC.
+	ProcessProbeProcedure = "/waggle.guest.v1.Process/Probe"
 )
 
 // ProcessClient is a client for the waggle.guest.v1.Process service.
@@ -73,6 +75,10 @@ type ProcessClient interface {
 	// of it; to every process also when the main one has ended and keep_children let
 	// others live on. Errors: NotFound; FailedPrecondition when it has ended.
 	Signal(context.Context, *connect.Request[v1.ProcessSignalRequest]) (*connect.Response[v1.ProcessSignalResponse], error)
+	// Probe says as whom and where a command runs that names neither, and which
+	// programs it would find along its PATH. It is no activity. Errors:
+	// InvalidArgument; FailedPrecondition when the user does not exist.
+	Probe(context.Context, *connect.Request[v1.ProcessProbeRequest]) (*connect.Response[v1.ProcessProbeResponse], error)
 }
 
 // NewProcessClient constructs a client for the waggle.guest.v1.Process service. By default, it uses
@@ -110,6 +116,12 @@ func NewProcessClient(httpClient connect.HTTPClient, baseURL string, opts ...con
 			connect.WithSchema(processMethods.ByName("Signal")),
 			connect.WithClientOptions(opts...),
 		),
+		probe: connect.NewClient[v1.ProcessProbeRequest, v1.ProcessProbeResponse](
+			httpClient,
+			baseURL+ProcessProbeProcedure,
+			connect.WithSchema(processMethods.ByName("Probe")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -119,6 +131,7 @@ type processClient struct {
 	get    *connect.Client[v1.ProcessGetRequest, v1.ProcessGetResponse]
 	list   *connect.Client[v1.ProcessListRequest, v1.ProcessListResponse]
 	signal *connect.Client[v1.ProcessSignalRequest, v1.ProcessSignalResponse]
+	probe  *connect.Client[v1.ProcessProbeRequest, v1.ProcessProbeResponse]
 }
 
 // Run calls waggle.guest.v1.Process.Run.
@@ -139,6 +152,11 @@ func (c *processClient) List(ctx context.Context, req *connect.Request[v1.Proces
 // Signal calls waggle.guest.v1.Process.Signal.
 func (c *processClient) Signal(ctx context.Context, req *connect.Request[v1.ProcessSignalRequest]) (*connect.Response[v1.ProcessSignalResponse], error) {
 	return c.signal.CallUnary(ctx, req)
+}
+
+// Probe calls waggle.guest.v1.Process.Probe.
+func (c *processClient) Probe(ctx context.Context, req *connect.Request[v1.ProcessProbeRequest]) (*connect.Response[v1.ProcessProbeResponse], error) {
+	return c.probe.CallUnary(ctx, req)
 }
 
 // ProcessHandler is an implementation of the waggle.guest.v1.Process service.
@@ -167,6 +185,10 @@ type ProcessHandler interface {
 	// of it; to every process also when the main one has ended and keep_children let
 	// others live on. Errors: NotFound; FailedPrecondition when it has ended.
 	Signal(context.Context, *connect.Request[v1.ProcessSignalRequest]) (*connect.Response[v1.ProcessSignalResponse], error)
+	// Probe says as whom and where a command runs that names neither, and which
+	// programs it would find along its PATH. It is no activity. Errors:
+	// InvalidArgument; FailedPrecondition when the user does not exist.
+	Probe(context.Context, *connect.Request[v1.ProcessProbeRequest]) (*connect.Response[v1.ProcessProbeResponse], error)
 }
 
 // NewProcessHandler builds an HTTP handler from the service implementation. It returns the path on
@@ -200,6 +222,12 @@ func NewProcessHandler(svc ProcessHandler, opts ...connect.HandlerOption) (strin
 		connect.WithSchema(processMethods.ByName("Signal")),
 		connect.WithHandlerOptions(opts...),
 	)
+	processProbeHandler := connect.NewUnaryHandler(
+		ProcessProbeProcedure,
+		svc.Probe,
+		connect.WithSchema(processMethods.ByName("Probe")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/waggle.guest.v1.Process/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case ProcessRunProcedure:
@@ -210,6 +238,8 @@ func NewProcessHandler(svc ProcessHandler, opts ...connect.HandlerOption) (strin
 			processListHandler.ServeHTTP(w, r)
 		case ProcessSignalProcedure:
 			processSignalHandler.ServeHTTP(w, r)
+		case ProcessProbeProcedure:
+			processProbeHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -233,4 +263,8 @@ func (UnimplementedProcessHandler) List(context.Context, *connect.Request[v1.Pro
 
 func (UnimplementedProcessHandler) Signal(context.Context, *connect.Request[v1.ProcessSignalRequest]) (*connect.Response[v1.ProcessSignalResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("waggle.guest.v1.Process.Signal is not implemented"))
+}
+
+func (UnimplementedProcessHandler) Probe(context.Context, *connect.Request[v1.ProcessProbeRequest]) (*connect.Response[v1.ProcessProbeResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("waggle.guest.v1.Process.Probe is not implemented"))
 }
