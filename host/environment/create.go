@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/stacklok/waggle/host/guest"
+	"github.com/stacklok/waggle/host/image"
 	"github.com/stacklok/waggle/host/supervisor"
 )
 
@@ -20,6 +21,10 @@ const (
 	MaxName = 64
 	// MaxIdle is the longest idle timeout of an environment.
 	MaxIdle = 24 * time.Hour
+	// MaxImage is the longest reference of an image, in bytes.
+	MaxImage = 512
+	// DefaultRuntime is the one of a caller who names neither runtime nor image.
+	DefaultRuntime = "python"
 )
 
 var (
@@ -29,8 +34,9 @@ var (
 
 // CreateOptions say what environment to make.
 type CreateOptions struct {
-	// Runtime is one of Runtimes.
-	Runtime string
+	// Runtime is one of the manager's Runtimes, Image a reference: one of the two.
+	// With neither the runtime is DefaultRuntime.
+	Runtime, Image string
 	// Name is for people; may be empty.
 	Name string
 	// Idle ends the environment when nothing has run in it for so long. Zero:
@@ -69,16 +75,37 @@ func (m *Manager) Create(ctx context.Context, o CreateOptions, progress func(pha
 		m.bury(e, "it was never ready: "+guest.Text(err))
 		return Info{}, fmt.Errorf("%w: %w", ErrCreate, err)
 	}
-	m.log.Info("environment is ready", "env", e.id, "runtime", req.Runtime, "took", time.Since(began).Round(time.Millisecond))
+	m.log.Info("environment is ready", "env", e.id, "runtime", req.Runtime, "image", req.Image, "took", time.Since(began).Round(time.Millisecond))
+	m.describe(bootCtx, e, machine)
 	if err := m.run(e, machine); err != nil {
 		return Info{}, err
 	}
 	return e.snapshot(), nil
 }
 
+// checkKind checks what the environment is to be made of.
+func (m *Manager) checkKind(o *CreateOptions) error {
+	switch {
+	case o.Image == "" && o.Runtime == "":
+		o.Runtime = DefaultRuntime
+		return nil
+	case o.Image == "":
+		_, err := m.runtimeOf("runtime", o.Runtime)
+		return err
+	case o.Runtime != "":
+		return invalid("image", "and runtime are both given: give one of them")
+	case len(o.Image) > MaxImage:
+		return invalid("image", "is %d bytes long, the most is %d", len(o.Image), MaxImage)
+	}
+	if err := image.CheckReference(o.Image); err != nil {
+		return fmt.Errorf("%w: image: %w", ErrInvalidArgument, err)
+	}
+	return nil
+}
+
 // request checks the options and completes them.
 func (m *Manager) request(o CreateOptions) (Request, error) {
-	_, err := runtimeOf("runtime", o.Runtime)
+	err := m.checkKind(&o)
 	if utf8.RuneCountInString(o.Name) > MaxName || strings.ContainsFunc(o.Name, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		err = errors.Join(err, invalid("name", "must be at most %d printable characters", MaxName))
 	}
@@ -92,7 +119,7 @@ func (m *Manager) request(o CreateOptions) (Request, error) {
 		o.Idle = m.cfg.Idle
 	}
 	return Request{
-		ID: NewID(), Name: o.Name, Runtime: o.Runtime,
+		ID: NewID(), Name: o.Name, Runtime: o.Runtime, Image: o.Image, Stranger: true,
 		CPUs: m.cfg.CPUs, MemoryMiB: m.cfg.MemoryMiB, DiskMiB: m.cfg.DiskMiB,
 		IdleTimeout: o.Idle, OrphanTimeout: m.cfg.Orphan,
 	}, nil
@@ -102,7 +129,7 @@ func (m *Manager) request(o CreateOptions) (Request, error) {
 // time cannot overshoot the maximum.
 func (m *Manager) reserve(req Request, abort context.CancelCauseFunc) (*environment, error) {
 	e := newEnvironment(Info{
-		ID: req.ID, Name: req.Name, Runtime: req.Runtime, State: StateCreating, CreatedAt: time.Now(),
+		ID: req.ID, Name: req.Name, Runtime: req.Runtime, Image: req.Image, State: StateCreating, CreatedAt: time.Now(),
 		Idle: req.IdleTimeout, CPUs: req.CPUs, MemoryMiB: req.MemoryMiB, DiskMiB: req.DiskMiB,
 	}, abort)
 	m.mu.Lock()

@@ -33,7 +33,8 @@ var errNoAnswer = errors.New("the guest did not answer in time")
 type ExecRequest struct {
 	// Code is not empty.
 	Code string
-	// Language is one of Runtimes; empty: the environment's own.
+	// Language is one of the manager's Runtimes; empty: the environment's own, or,
+	// if that was made of an image, the first one that it has.
 	Language string
 	// Timeout ends the code with everything it started. Zero: the default.
 	Timeout time.Duration
@@ -73,32 +74,59 @@ func (m *Manager) Exec(ctx context.Context, id string, req ExecRequest) (ExecRes
 		return ExecResult{}, err
 	}
 	defer c.done()
-	if req.Language == "" {
-		req.Language = c.info.Runtime
-	}
-	rt, err := runtimeOf("language", req.Language)
-	if err != nil {
-		return ExecResult{}, err
-	}
-	r, err := m.exec(ctx, c, rt, req)
+	r, err := m.exec(ctx, c, req)
 	return r, c.explain(ctx, err)
 }
 
-func (m *Manager) exec(ctx context.Context, c *call, rt runtime, req ExecRequest) (ExecResult, error) {
-	execID := "x" + random(12)
+func (m *Manager) exec(ctx context.Context, c *call, req ExecRequest) (ExecResult, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, req.Timeout+execSlack, fmt.Errorf("%w: %w", ErrLost, errNoAnswer))
 	defer cancel()
+	k, err := m.kit(ctx, c)
+	if err != nil {
+		return ExecResult{}, err
+	}
+	if req.Language == "" {
+		if req.Language, err = m.language(ctx, c); err != nil {
+			return ExecResult{}, err
+		}
+	}
+	rt, err := m.runtimeOf("language", req.Language)
+	if err != nil {
+		return ExecResult{}, err
+	}
+	execID := "x" + random(12)
 	client := c.machine.Guest()
-	file, err := handIn(ctx, client, "."+execID+rt.extension, req.Code)
+	file, err := handIn(ctx, client, k, "."+execID+rt.extension, req.Code)
 	if err != nil {
 		return ExecResult{}, err
 	}
 	defer m.remove(c.info.ID, client, file)
-	return runFile(ctx, client, rt, req, execID, file)
+	return runFile(ctx, client, rt, req, execID, k.dir, file)
+}
+
+// language is what is run where the caller names none. What an environment of an
+// image has is looked for each time: code may have installed it.
+func (m *Manager) language(ctx context.Context, c *call) (string, error) {
+	if c.info.Runtime != "" {
+		return c.info.Runtime, nil
+	}
+	k, err := m.look(ctx, c.machine)
+	if err != nil {
+		return "", err
+	}
+	languages := k.languages(m.runtimes, "")
+	switch {
+	case languages == nil:
+		return "", invalid("language", "is missing: what this environment has is not known, name one of %s", strings.Join(m.Runtimes(), ", "))
+	case len(languages) == 0:
+		return "", fmt.Errorf("%w: the image has no interpreter of %s along its PATH; its own programs run by `waggle exec %s -- PROGRAM`",
+			ErrNoInterpreter, strings.Join(m.Runtimes(), ", "), c.info.ID)
+	}
+	return languages[0], nil
 }
 
 // runFile runs a file with the first program that is installed.
-func runFile(ctx context.Context, client *guest.Client, rt runtime, req ExecRequest, execID, file string) (ExecResult, error) {
+func runFile(ctx context.Context, client *guest.Client, rt runtime, req ExecRequest, execID, dir, file string) (ExecResult, error) {
 	var stdout, stderr collector
 	if req.Output != nil {
 		stdout.also = func(p []byte) { req.Output(false, p) }
@@ -111,7 +139,7 @@ func runFile(ctx context.Context, client *guest.Client, rt runtime, req ExecRequ
 				ExecId:  fmt.Sprintf("%s-%d", execID, i),
 				Command: &guestv1.Start_Argv{Argv: &guestv1.Argv{Args: argv}},
 				Env:     rt.env,
-				Cwd:     Home,
+				Cwd:     dir,
 				Timeout: durationpb.New(req.Timeout),
 			},
 			Stdout: &stdout, Stderr: &stderr,
@@ -154,7 +182,11 @@ func execResult(exited *guestv1.Exited, rt runtime, execID string, stdout, stder
 func spawnError(rt runtime, f *guestv1.SpawnFailure) error {
 	what := plain(f.GetMessage(), maxGuestText)
 	if f.GetKind() == guestv1.SpawnFailureKind_SPAWN_FAILURE_KIND_NOT_FOUND {
-		return fmt.Errorf("%w: %s code needs %s: %s", ErrNoInterpreter, rt.name, rt.programs[0][0], what)
+		names := make([]string, len(rt.programs))
+		for i, p := range rt.programs {
+			names[i] = p[0]
+		}
+		return fmt.Errorf("%w: %s code needs %s: %s", ErrNoInterpreter, rt.name, strings.Join(names, " or "), what)
 	}
 	return fmt.Errorf("%w: %s", ErrSpawn, what)
 }
@@ -201,7 +233,7 @@ func (m *Manager) checkExec(req *ExecRequest) error {
 		errs = append(errs, invalid("code", "holds a NUL byte"))
 	}
 	if req.Language != "" {
-		if _, err := runtimeOf("language", req.Language); err != nil {
+		if _, err := m.runtimeOf("language", req.Language); err != nil {
 			errs = append(errs, err)
 		}
 	}

@@ -115,10 +115,12 @@ func (m *Manager) ReadFile(ctx context.Context, id, name string, offset, limit i
 	return c, nil
 }
 
-// ListFiles lists a directory; an empty name is Home.
+// ListFiles lists a directory; an empty name is the working directory of code.
 func (m *Manager) ListFiles(ctx context.Context, id, name string) (l Listing, err error) {
 	if name == "" {
-		name = Home
+		if name, err = m.workingDir(ctx, id); err != nil {
+			return Listing{}, err
+		}
 	}
 	err = m.fileCall(ctx, id, name, nil, func(ctx context.Context, g *guest.Client, name string) error {
 		list, err := g.List(ctx, &guestv1.FilesystemListRequest{Path: name}, MaxEntries)
@@ -132,6 +134,20 @@ func (m *Manager) ListFiles(ctx context.Context, id, name string) (l Listing, er
 		return nil
 	})
 	return l, err
+}
+
+// workingDir is where an environment's code runs.
+func (m *Manager) workingDir(ctx context.Context, id string) (string, error) {
+	ctx, c, err := m.begin(ctx, id)
+	if err != nil {
+		return "", err
+	}
+	defer c.done()
+	k, err := m.kit(ctx, c)
+	if err != nil {
+		return "", c.explain(ctx, err)
+	}
+	return k.dir, nil
 }
 
 // fileCall checks what all file operations take, beside what is wrong with the

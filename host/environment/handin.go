@@ -5,26 +5,26 @@ package environment
 import (
 	"context"
 	"errors"
+	"path"
 	"strings"
 
 	"github.com/stacklok/waggle/host/guest"
 	guestv1 "github.com/stacklok/waggle/proto/gen/waggle/guest/v1"
 )
 
-// spareDir takes code when the disk is full. It is memory, so what fills the disk
-// leaves it alone: code that makes room again can always be run.
-const spareDir = "/tmp"
-
-// handIn writes code to a file in the guest and returns its path.
-func handIn(ctx context.Context, client *guest.Client, name, code string) (path string, err error) {
-	for _, dir := range []string{Home, spareDir} {
-		path = dir + "/" + name
-		open := &guestv1.WriteOpen{Path: path, Size: new(uint64(len(code)))}
+// handIn writes code to a file in the working directory, or, where the user may not
+// write that, in the home. Where neither has room it goes to /tmp, which is memory: on a
+// full disk, code has to run that makes room again.
+func handIn(ctx context.Context, client *guest.Client, k *kit, name, code string) (file string, err error) {
+	for _, dir := range []string{k.dir, k.home, "/tmp"} {
+		file = path.Join(dir, name)
+		open := &guestv1.WriteOpen{Path: file, Size: new(uint64(len(code)))}
 		if _, err = client.WriteFile(ctx, open, strings.NewReader(code)); err == nil {
-			return path, nil
+			return file, nil
 		}
-		if err = guestError(ctx, "hand in the code", err); !errors.Is(err, ErrNoSpace) {
-			return "", err
+		err = guestError(ctx, "hand in the code", err)
+		if !errors.Is(err, ErrFilePermission) && !errors.Is(err, ErrFileNotFound) && !errors.Is(err, ErrNoSpace) {
+			break
 		}
 	}
 	return "", err

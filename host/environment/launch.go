@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -119,6 +120,11 @@ func (l *Launcher) image(ctx context.Context, req Request, progress func(string)
 	opts := l.Resolve
 	opts.Progress = pullProgress(progress)
 	ref := req.Image
+	if req.Stranger && image.IsFile(ref) {
+		if _, err := l.Store.Inspect(ref); err != nil {
+			return nil, invalid("image", "%s is a file of this host, which the person who runs the server has to let in: `waggle image pull %s`", ref, ref)
+		}
+	}
 	if ref == "" {
 		ref = l.Images[req.Runtime]
 	}
@@ -129,8 +135,8 @@ func (l *Launcher) image(ctx context.Context, req Request, progress func(string)
 		}
 		return img, nil
 	}
-	if _, err := runtimeOf("runtime", req.Runtime); err != nil {
-		return nil, err
+	if !slices.Contains(Runtimes(), req.Runtime) { // a setting's own would have named an image
+		return nil, fmt.Errorf("%w: %q is not one of %s", ErrInvalidRuntime, plain(req.Runtime, 64), strings.Join(Runtimes(), ", "))
 	}
 	local := opts
 	local.LocalOnly = true
@@ -176,7 +182,7 @@ func (l *Launcher) spec(req Request, img *image.Image, root string) supervisor.S
 		CPUs:      int(orDefault(req.CPUs, l.Defaults.CPUs)),
 		MemoryMiB: int(orDefault(req.MemoryMiB, l.Defaults.MemoryMiB)),
 		DiskMiB:   int(orDefault(req.DiskMiB, l.Defaults.DiskMiB)),
-		Network:   supervisor.NetworkOpen, Env: imageEnv(img.Config.Env),
+		Network:   supervisor.NetworkOpen, Env: imageEnv(img.Config.Env), User: img.Config.User,
 		IdleTimeout: req.IdleTimeout, MaxLifetime: req.MaxLifetime, OrphanTimeout: req.OrphanTimeout,
 		Results: l.Results, Backend: l.Backend,
 	}
@@ -197,7 +203,7 @@ func orDefault(v, def uint32) uint32 {
 }
 
 // imageEnv takes over the image's variables, but for those that name its user:
-// the workload is always Waggle's.
+// guestd knows who runs the workload.
 func imageEnv(list []string) map[string]string {
 	env := map[string]string{}
 	for _, kv := range list {

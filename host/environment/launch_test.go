@@ -213,6 +213,7 @@ func TestLaunchFails(t *testing.T) {
 		{"memory", "boot", environment.Request{ID: "env-a", Runtime: "shell", MemoryMiB: 10}, "give at least"},
 		{"no image", "boot", environment.Request{ID: "env-a", Runtime: "python"}, "task images"},
 		{"setting", "boot", environment.Request{ID: "env-a", Runtime: "node"}, "no/such:image"},
+		{"host's file", "boot", environment.Request{ID: "env-a", Image: "oci:/some/where", Stranger: true}, "the person who runs the server"},
 		{"id", "boot", environment.Request{ID: "../x", Runtime: "shell"}, "malformed"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -33,6 +33,9 @@ type Config struct {
 	Orphan time.Duration
 	// ExecDefault and ExecMax are the timeout of code, and the most of it.
 	ExecDefault, ExecMax time.Duration
+	// Runtimes are settings of runtimes by their names, new ones included. The
+	// image of a new one is for Launch to know.
+	Runtimes map[string]RuntimeSetting
 	// Logger may be nil.
 	Logger *slog.Logger
 }
@@ -40,8 +43,9 @@ type Config struct {
 // Manager holds the environments of one server. Its methods may be called
 // concurrently.
 type Manager struct {
-	cfg Config
-	log *slog.Logger
+	cfg      Config
+	log      *slog.Logger
+	runtimes []runtime
 
 	// ctx lives as long as the manager; wg counts what runs on it.
 	ctx    context.Context
@@ -62,8 +66,20 @@ const maxEndings = 256
 
 // Info describes an environment.
 type Info struct {
-	ID, Name, Runtime string
-	State             State
+	ID, Name string
+	// Runtime is empty for an environment that was made of an image by name.
+	Runtime string
+	// Image and ImageDigest are what it was made of.
+	Image, ImageDigest string
+	// GuestdVersion serves it; GuestdOrigin is host or image, and GuestdNote says
+	// why it is not the image's, if that has one.
+	GuestdVersion, GuestdOrigin, GuestdNote string
+	// User runs its commands, in Dir.
+	User, Dir string
+	// Languages are those whose code it ran when it was made, the one that Exec
+	// takes by default first. Managers are its package managers. Nil: not known.
+	Languages, Managers []string
+	State               State
 	// Cause says why it failed, or, of a running one, why it stands still.
 	Cause     string
 	CreatedAt time.Time
@@ -88,6 +104,7 @@ type environment struct {
 	mu      sync.Mutex
 	info    Info
 	machine *supervisor.Client // nil until it runs
+	kit     *kit               // nil until it was asked for
 	// changed is closed and replaced with each change of the state.
 	changed chan struct{}
 	// moving ends, by halt, when the machine stands still, and is made anew when
@@ -108,7 +125,11 @@ func New(cfg Config) (*Manager, error) {
 	case cfg.Idle <= 0:
 		return nil, fmt.Errorf("idle timeout is %s, it must be above zero", cfg.Idle)
 	}
-	m := &Manager{cfg: cfg, log: cfg.Logger, envs: make(map[string]*environment)}
+	known, err := withSettings(cfg.Runtimes)
+	if err != nil {
+		return nil, err
+	}
+	m := &Manager{cfg: cfg, runtimes: known, log: cfg.Logger, envs: make(map[string]*environment)}
 	if m.log == nil {
 		m.log = slog.New(slog.DiscardHandler)
 	}

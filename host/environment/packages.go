@@ -37,7 +37,8 @@ func InstallTimeout() time.Duration { return installTimeout + execSlack }
 type InstallRequest struct {
 	// Packages as the manager names them, versions included.
 	Packages []string
-	// Manager is pip, npm, apt, apk or dnf; empty: the one of the runtime.
+	// Manager is pip, npm, apt, apk or dnf; empty: the one of the runtime, or, if
+	// the environment was made of an image, the first that it has.
 	Manager string
 	// Line, when not nil, is told each line that the manager writes.
 	Line func(string)
@@ -61,19 +62,23 @@ func (m *Manager) InstallPackages(ctx context.Context, id string, req InstallReq
 		return InstallResult{}, err
 	}
 	defer c.done()
-	r, err := install(ctx, c, req)
+	r, err := m.install(ctx, c, req)
 	return r, c.explain(ctx, err)
 }
 
-func install(ctx context.Context, c *call, req InstallRequest) (InstallResult, error) {
+func (m *Manager) install(ctx context.Context, c *call, req InstallRequest) (InstallResult, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, InstallTimeout(), fmt.Errorf("%w: %w", ErrLost, errNoAnswer))
 	defer cancel()
+	rt, err := m.runtimeOf("runtime", c.info.Runtime)
+	if err == nil && len(rt.install) > 0 && req.Manager == "" {
+		return installByCommand(ctx, c.machine.Guest(), rt.install, req)
+	}
 	progress := guest.InstallProgress{}
 	if req.Line != nil {
 		progress.Line = func(l string) { req.Line(plain(l, maxGuestText)) }
 	}
 	done, err := c.machine.Guest().Install(ctx, &guestv1.PackagesInstallRequest{
-		Manager: managerOf(req, c.info), Packages: req.Packages, Timeout: durationpb.New(installTimeout),
+		Manager: managerOf(req, rt), Packages: req.Packages, Timeout: durationpb.New(installTimeout),
 	}, progress)
 	if connect.CodeOf(err) == connect.CodeFailedPrecondition && connect.IsWireError(err) {
 		var ce *connect.Error
@@ -116,15 +121,12 @@ func checkInstall(req InstallRequest) error {
 }
 
 // managerOf is the manager that the caller named, or the one of the runtime. An
-// environment of an image, not of a runtime, leaves the choice to guestd.
-func managerOf(req InstallRequest, info Info) guestv1.PackageManager {
+// environment of an image, which has no runtime, leaves the choice to guestd.
+func managerOf(req InstallRequest, rt runtime) guestv1.PackageManager {
 	if req.Manager != "" {
 		return managers[req.Manager]
 	}
-	if rt, err := runtimeOf("runtime", info.Runtime); err == nil {
-		return rt.manager
-	}
-	return guestv1.PackageManager_PACKAGE_MANAGER_UNSPECIFIED
+	return rt.manager
 }
 
 // installHints say what to do about a failure.

@@ -14,6 +14,8 @@ type Request struct {
 	Runtime string
 	// Image is the reference to boot; empty: the one of the runtime.
 	Image string
+	// Stranger: Image is the word of somebody who must not open the host's files.
+	Stranger bool
 	// CPUs, MemoryMiB and DiskMiB are the machine's size.
 	CPUs, MemoryMiB, DiskMiB uint32
 	// IdleTimeout ends the machine when nothing has run in it for so long. The

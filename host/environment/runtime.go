@@ -4,14 +4,15 @@ package environment
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
 	guestv1 "github.com/stacklok/waggle/proto/gen/waggle/guest/v1"
 )
 
-// Home is the home directory of the workload's user: working directory of code,
-// and default of ListFiles.
+// Home is the home directory of the workload's user where the image names none:
+// working directory of code, and default of ListFiles.
 const Home = "/home/sandbox"
 
 // runtime is a language with what runs it. Code is written to a file in the
@@ -29,14 +30,18 @@ type runtime struct {
 	env       map[string]string
 	// manager is what install_packages uses by default.
 	manager guestv1.PackageManager
+	// install, where a setting gives it, is run as root with the packages as its
+	// last arguments, in place of manager.
+	install []string
 }
 
-// runtimes are the languages, and the kinds of environments by the same names.
+// runtimes are the languages, and the kinds of environments by the same names. In
+// this order an environment of an image gets the one that it runs by default.
 var runtimes = []runtime{
 	{
 		name: "python", extension: ".py",
 		// -u: what was printed before a timeout is not lost in a buffer.
-		programs: [][]string{{"python3", "-u"}},
+		programs: [][]string{{"python3", "-u"}, {"python", "-u"}},
 		manager:  guestv1.PackageManager_PACKAGE_MANAGER_PIP,
 	},
 	{
@@ -48,7 +53,7 @@ var runtimes = []runtime{
 	},
 	{
 		name: "shell", extension: ".sh",
-		programs: [][]string{{"bash"}, {"sh"}},
+		programs: [][]string{{"bash"}, {"sh"}, {"ash"}},
 		manager:  guestv1.PackageManager_PACKAGE_MANAGER_UNSPECIFIED,
 	},
 }
@@ -62,12 +67,59 @@ func Runtimes() []string {
 	return names
 }
 
-func runtimeOf(field, name string) (runtime, error) {
-	i := slices.IndexFunc(runtimes, func(r runtime) bool { return r.name == name })
-	if i < 0 {
-		return runtime{}, fmt.Errorf("%w: %s %q is not one of %s", ErrInvalidRuntime, field, plain(name, 64), strings.Join(Runtimes(), ", "))
+// RuntimeSetting changes a runtime, or makes a new one.
+type RuntimeSetting struct {
+	// Exec is the program that runs a file of code, with its arguments; the file
+	// comes as the last one. Nil: what is found in the environment.
+	Exec []string
+	// Install is the program that installs packages, with its arguments. Nil: what
+	// is found.
+	Install []string
+	// Extension of files of code, such as ".rb". Empty: the one of the runtime.
+	Extension string
+}
+
+// withSettings returns the runtimes as settings have them, the new ones last.
+func withSettings(settings map[string]RuntimeSetting) ([]runtime, error) {
+	all := slices.Clone(runtimes)
+	for _, name := range slices.Sorted(maps.Keys(settings)) {
+		i := slices.IndexFunc(all, func(r runtime) bool { return r.name == name })
+		if i < 0 {
+			if len(settings[name].Exec) == 0 {
+				return nil, fmt.Errorf("runtime %s has no command that runs its code", name)
+			}
+			i = len(all)
+			all = append(all, runtime{name: name})
+		}
+		r, s := &all[i], settings[name]
+		if len(s.Exec) > 0 {
+			r.programs = [][]string{s.Exec}
+		}
+		if len(s.Install) > 0 {
+			r.install = s.Install
+		}
+		if s.Extension != "" {
+			r.extension = s.Extension
+		}
 	}
-	return runtimes[i], nil
+	return all, nil
+}
+
+// Runtimes lists the names that this manager takes as a runtime and a language.
+func (m *Manager) Runtimes() []string {
+	names := make([]string, len(m.runtimes))
+	for i, r := range m.runtimes {
+		names[i] = r.name
+	}
+	return names
+}
+
+func (m *Manager) runtimeOf(field, name string) (runtime, error) {
+	i := slices.IndexFunc(m.runtimes, func(r runtime) bool { return r.name == name })
+	if i < 0 {
+		return runtime{}, fmt.Errorf("%w: %s %q is not one of %s", ErrInvalidRuntime, field, plain(name, 64), strings.Join(m.Runtimes(), ", "))
+	}
+	return m.runtimes[i], nil
 }
 
 // managers are the names of package managers.

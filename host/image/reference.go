@@ -48,6 +48,9 @@ func fileReference(ref string) (types.ImageReference, error) {
 	return nil, nil
 }
 
+// IsFile says whether ref names a file or a directory of this host.
+func IsFile(ref string) bool { return isFile(ref) }
+
 func isFile(ref string) bool {
 	for prefix := range fileTransports {
 		if strings.HasPrefix(ref, prefix) {

@@ -14,12 +14,17 @@ import (
 var execute = spec{
 	name: "execute", title: "Run code",
 	description: "Runs code in an environment and returns stdout, stderr and the exit code; an exit code other than 0 is a normal result. " +
-		"Each call is a new process in " + environment.Home + "; processes that it leaves behind are ended.",
+		"Each call is a new process in the environment's working directory; processes that it leaves behind are ended.",
 	destructive: true, openWorld: true,
 	bounds: func(m *environment.Manager) parameters {
 		def, most := m.ExecTimeouts()
 		return parameters{
 			"code": {"minLength": 1, "maxLength": environment.MaxCode},
+			"language": {
+				"enum": m.Runtimes(),
+				"description": "What the code is written in. Default: the environment's runtime, or, if it was made of an image, " +
+					"the first of the languages that create_environment returned.",
+			},
 			"timeout_seconds": {
 				"minimum": 1, "maximum": int(most.Seconds()),
 				"description": fmt.Sprintf("Seconds after which the code and everything it started is ended, 1 to %d. Default: %g.",
@@ -32,7 +37,7 @@ var execute = spec{
 type executeInput struct {
 	EnvironmentID  string `json:"environment_id" jsonschema_description:"The environment, as create_environment returned it."`
 	Code           string `json:"code" jsonschema_description:"The source to run. May have many lines."`
-	Language       string `json:"language,omitempty" jsonschema:"enum=python,enum=node,enum=shell" jsonschema_description:"What the code is written in. Default: the environment's runtime."`
+	Language       string `json:"language,omitempty"`
 	TimeoutSeconds *int64 `json:"timeout_seconds,omitempty"`
 }
 

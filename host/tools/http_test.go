@@ -216,7 +216,7 @@ func TestToolsList(t *testing.T) {
 	t.Parallel()
 	_, url := newServer(t, 1)
 	want := map[string]string{
-		"create_environment":  "runtime",
+		"create_environment":  "",
 		"destroy_environment": "environment_id",
 		"list_environments":   "",
 		"execute":             "code environment_id",

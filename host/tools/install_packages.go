@@ -12,7 +12,7 @@ import (
 
 var installPackages = spec{
 	name: "install_packages", title: "Install packages",
-	description: "Installs packages in an environment: with pip in a python environment, npm in a node one, apt in a shell one, or with the manager named.",
+	description: "Installs packages in an environment: with pip in a python environment, npm in a node one, and elsewhere with the first of pip, npm, apt, apk and dnf that is there, or with the manager named.",
 	idempotent:  true, openWorld: true,
 	bounds: func(*environment.Manager) parameters {
 		return parameters{"packages": {
@@ -26,7 +26,7 @@ var installPackages = spec{
 type installPackagesInput struct {
 	EnvironmentID string `json:"environment_id" jsonschema_description:"The environment, as create_environment returned it."`
 	Packages      string `json:"packages"`
-	Manager       string `json:"manager,omitempty" jsonschema:"enum=pip,enum=npm,enum=apt,enum=apk,enum=dnf" jsonschema_description:"The package manager. Default: the one of the runtime."`
+	Manager       string `json:"manager,omitempty" jsonschema:"enum=pip,enum=npm,enum=apt,enum=apk,enum=dnf" jsonschema_description:"The package manager. Default: the one of the runtime or image."`
 }
 
 type installPackagesOutput struct {

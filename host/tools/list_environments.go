@@ -27,7 +27,7 @@ func (t *tools) listEnvironments(context.Context, *call, listEnvironmentsInput) 
 	for _, info := range t.manager.List() {
 		e := outputOf(info)
 		out.Environments = append(out.Environments, e)
-		words := []string{e.EnvironmentID, e.Runtime, e.State, e.Name, e.Cause}
+		words := []string{e.EnvironmentID, kindOf(info), e.State, e.Name, e.Cause}
 		words = slices.DeleteFunc(words, func(w string) bool { return w == "" })
 		lines = append(lines, strings.Join(words, " "))
 	}

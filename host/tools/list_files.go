@@ -22,7 +22,7 @@ var listFiles = spec{
 
 type listFilesInput struct {
 	EnvironmentID string `json:"environment_id" jsonschema_description:"The environment, as create_environment returned it."`
-	Path          string `json:"path,omitempty" jsonschema_description:"Absolute path of the directory. Default: /home/sandbox."`
+	Path          string `json:"path,omitempty" jsonschema_description:"Absolute path of the directory. Default: the environment's working directory."`
 }
 
 type listFilesOutput struct {

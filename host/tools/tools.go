@@ -15,7 +15,7 @@ import (
 const instructions = `Waggle gives you isolated Linux environments, each a virtual machine of its own.
 Start with create_environment and keep the environment_id that it returns: every other tool takes it.
 State lives in files and installed packages; each execute is a new process, so variables do not carry over.
-Files belong below ` + environment.Home + `, which is also the working directory of execute.
+Files belong below the working directory of execute, which create_environment returns: ` + environment.Home + ` but for some images.
 End an environment with destroy_environment when you are done; an idle one ends by itself.`
 
 // Config says what the tools work on. Manager is required.

@@ -99,8 +99,9 @@ func TestBadInput(t *testing.T) {
 		want       []string
 	}{
 		{"unknown runtime", "create_environment", args{"runtime": "ruby"}, []string{"ruby", "python, node, shell"}},
-		{"no runtime", "create_environment", nil, []string{"runtime is missing"}},
-		{"null runtime", "create_environment", args{"runtime": nil}, []string{"runtime is missing"}},
+		{"runtime and image", "create_environment", args{"runtime": "shell", "image": "alpine"}, []string{"image and runtime are both given"}},
+		{"no image's name", "create_environment", args{"image": "Up per"}, []string{"image", "Up per", "NAME[:TAG]"}},
+		{"endless image", "create_environment", args{"image": strings.Repeat("a", 513)}, []string{"image is 513 bytes long"}},
 		{"negative idle timeout", "create_environment", args{"runtime": "python", "timeout_minutes": -1}, []string{"timeout_minutes must be 1 to 1440"}},
 		{"no idle timeout at all", "create_environment", args{"runtime": "python", "timeout_minutes": 0}, []string{"timeout_minutes must be 1 to 1440"}},
 		{"endless idle timeout", "create_environment", args{"runtime": "python", "timeout_minutes": int64(1) << 60}, []string{"timeout_minutes must be 1 to 1440"}},

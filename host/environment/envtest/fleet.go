@@ -27,6 +27,9 @@ import (
 	"github.com/stacklok/waggle/proto/gen/waggle/host/v1/hostv1connect"
 )
 
+// ImageDir is the working directory of a machine of an image.
+const ImageDir = "/srv"
+
 // Fleet launches machines below one directory and ends them with the test.
 type Fleet struct {
 	t   testing.TB
@@ -37,6 +40,7 @@ type Fleet struct {
 	// block, when not nil, holds every launch until it is closed.
 	block chan struct{}
 	fail  error
+	has   map[string]string
 }
 
 // NewFleet returns an empty fleet.
@@ -70,10 +74,18 @@ func (f *Fleet) Fail(err error) {
 	f.fail = err
 }
 
+// Has makes the machines that start from now on say which programs they have, with
+// their paths. By default they cannot say, as an older guestd.
+func (f *Fleet) Has(programs map[string]string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.has = programs
+}
+
 // Launch is a Config.Launch.
 func (f *Fleet) Launch(ctx context.Context, req environment.Request, progress func(string)) (*supervisor.Client, error) {
 	f.mu.Lock()
-	block, fail := f.block, f.fail
+	block, fail, has := f.block, f.fail, f.has
 	f.mu.Unlock()
 	progress("starting")
 	if block != nil {
@@ -87,7 +99,7 @@ func (f *Fleet) Launch(ctx context.Context, req environment.Request, progress fu
 		return nil, fail
 	}
 	progress("booting")
-	m, err := start(filepath.Join(f.dir, req.ID), req)
+	m, err := start(filepath.Join(f.dir, req.ID), req, has)
 	if err != nil {
 		return nil, err
 	}
@@ -131,6 +143,7 @@ type Machine struct {
 	hostv1connect.UnimplementedSupervisorHandler
 	dir, root string
 	req       environment.Request
+	has       map[string]string // nil: it cannot say
 	created   time.Time
 	servers   []*http.Server
 	wg        sync.WaitGroup
@@ -145,13 +158,15 @@ type Machine struct {
 // FillDisk makes every write outside of /tmp fail.
 func (m *Machine) FillDisk() { m.diskFull.Store(true) }
 
-func start(dir string, req environment.Request) (*Machine, error) {
+func start(dir string, req environment.Request, has map[string]string) (*Machine, error) {
 	m := &Machine{
-		dir: dir, root: filepath.Join(dir, "root"), req: req, created: time.Now(),
+		dir: dir, root: filepath.Join(dir, "root"), req: req, has: has, created: time.Now(),
 		state: &hostv1.State{Phase: hostv1.Phase_PHASE_RUNNING}, changed: make(chan struct{}),
 	}
-	if err := os.MkdirAll(m.path(environment.Home), 0o700); err != nil {
-		return nil, fmt.Errorf("make home: %w", err)
+	for _, dir := range []string{environment.Home, ImageDir, "/tmp"} {
+		if err := os.MkdirAll(m.path(dir), 0o700); err != nil {
+			return nil, fmt.Errorf("make home: %w", err)
+		}
 	}
 	control, agent := http.NewServeMux(), http.NewServeMux()
 	control.Handle(hostv1connect.NewSupervisorHandler(m))
@@ -222,7 +237,8 @@ func (m *Machine) Info(context.Context, *connect.Request[hostv1.SupervisorInfoRe
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return connect.NewResponse(&hostv1.SupervisorInfoResponse{
-		ApiVersion: 1, Id: m.req.ID, Name: m.req.Name, Runtime: m.req.Runtime, State: m.state,
+		ApiVersion: 1, Id: m.req.ID, Name: m.req.Name, Runtime: m.req.Runtime, Image: m.req.Image, State: m.state,
+		ImageDigest: "sha256:0", GuestdOrigin: "host",
 		CreatedAt: timestamppb.New(m.created), IdleTimeout: durationpb.New(m.req.IdleTimeout),
 	}), nil
 }

@@ -30,6 +30,25 @@ type process struct {
 	m *Machine
 }
 
+// Probe answers for a machine that was told what it has.
+func (p *process) Probe(
+	_ context.Context, req *connect.Request[guestv1.ProcessProbeRequest],
+) (*connect.Response[guestv1.ProcessProbeResponse], error) {
+	if p.m.has == nil {
+		return nil, connect.NewError(connect.CodeUnimplemented, errors.New("an older guestd"))
+	}
+	res := &guestv1.ProcessProbeResponse{User: "sandbox", Uid: 1000, Home: environment.Home, Cwd: environment.Home, Programs: map[string]string{}}
+	if p.m.req.Image != "" {
+		res.User, res.Cwd = "app", ImageDir
+	}
+	for _, name := range req.Msg.GetPrograms() {
+		if file := p.m.has[name]; file != "" {
+			res.Programs[name] = file
+		}
+	}
+	return connect.NewResponse(res), nil
+}
+
 type runStream = connect.BidiStream[guestv1.ProcessRunRequest, guestv1.ProcessRunResponse]
 
 // Run runs argv with the guest's home mapped to the machine's directory.
@@ -41,7 +60,7 @@ func (p *process) Run(ctx context.Context, s *runStream) error {
 	start := req.GetStart()
 	argv := append([]string(nil), start.GetArgv().GetArgs()...)
 	for i, a := range argv {
-		if strings.HasPrefix(a, environment.Home) || strings.HasPrefix(a, "/tmp/.x") {
+		if strings.HasPrefix(a, environment.Home) || strings.HasPrefix(a, ImageDir) || strings.HasPrefix(a, "/tmp/.x") {
 			argv[i] = p.m.path(a)
 		}
 	}
