@@ -65,7 +65,7 @@ func (c *runCmd) Run(ctx context.Context) (err error) {
 	}
 	l.NoNetwork = c.Network == "none"
 	req := environment.Request{ID: environment.NewID(), OrphanTimeout: runOrphan}
-	if slices.Contains(environment.Runtimes(), c.Image) {
+	if _, set := l.Images[c.Image]; set || slices.Contains(environment.Runtimes(), c.Image) {
 		req.Runtime = c.Image
 	} else {
 		req.Image = c.Image

@@ -42,6 +42,21 @@ type serveCmd struct {
 	Debug              bool          `help:"Log at debug level." env:"WAGGLE_DEBUG"`
 }
 
+// Help implements kong.HelpProvider.
+func (serveCmd) Help() string {
+	return `A runtime is changed, or made, by the environment alone:
+
+    WAGGLE_RUNTIME_PYTHON_EXEC_COMMAND="/opt/venv/bin/python3 -u"
+    WAGGLE_RUNTIME_PYTHON_INSTALL_COMMAND="/opt/venv/bin/pip install"
+    WAGGLE_RUNTIME_RUBY_IMAGE=docker.io/library/ruby:3.4
+    WAGGLE_RUNTIME_RUBY_EXEC_COMMAND=/usr/local/bin/ruby
+    WAGGLE_RUNTIME_RUBY_INSTALL_COMMAND="/usr/local/bin/gem install"
+    WAGGLE_RUNTIME_RUBY_EXTENSION=.rb
+
+A command is an absolute path and arguments, separated by spaces. A file with the code,
+or the packages, come after them. docs/CUSTOM_IMAGES.md has more.`
+}
+
 // Run serves until ctx ends.
 func (c *serveCmd) Run(ctx context.Context) error {
 	level := slog.LevelInfo
@@ -75,8 +90,13 @@ func (c *serveCmd) run(ctx context.Context, out io.Writer, log *slog.Logger) (er
 		return err
 	}
 	on.log(log)
+	_, runtimes, err := c.runtimes(os.Environ())
+	if err != nil {
+		return err
+	}
 	manager, err := environment.New(environment.Config{
-		Launch: launcher.Launch, Holder: holder, Max: c.MaxEnvironments,
+		Runtimes: runtimes,
+		Launch:   launcher.Launch, Holder: holder, Max: c.MaxEnvironments,
 		CPUs: c.CPUs, MemoryMiB: c.MemoryMB, DiskMiB: c.DiskMB,
 		Idle: time.Duration(c.DefaultTimeoutMin) * time.Minute, Orphan: c.OrphanTimeout,
 		ExecDefault: c.DefaultExecTimeout, ExecMax: c.MaxExecTimeout, Logger: log,

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"os"
 	"runtime"
 	"time"
 
@@ -87,6 +88,7 @@ func (f *vmFlags) Validate() error {
 		imageSetting("WAGGLE_IMAGE_NODE", "image-node", f.ImageNode),
 		imageSetting("WAGGLE_IMAGE_SHELL", "image-shell", f.ImageShell),
 		f.check(),
+		f.checkRuntimes(os.Environ()),
 	)
 }
 

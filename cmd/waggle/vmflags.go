@@ -138,9 +138,13 @@ func (f *vmFlags) launcher(holder string, backend json.RawMessage) (*environment
 	if err != nil {
 		return nil, fmt.Errorf("find the waggle binary: %w", err)
 	}
+	images, _, err := f.runtimes(os.Environ())
+	if err != nil {
+		return nil, err
+	}
 	l := &environment.Launcher{
 		Store: store, Disks: disks, Exe: exe, RunDir: run, ScratchDir: scratchDir(data),
-		Images:  f.images(),
+		Images:  images,
 		Backend: backend, Holder: holder,
 		Check: func() error { return errors.Join(checkBackend(backend)...) },
 	}
@@ -150,7 +154,7 @@ func (f *vmFlags) launcher(holder string, backend json.RawMessage) (*environment
 	return l, nil
 }
 
-// images are the settings of the runtimes' images.
+// images are the flags of the runtimes' images.
 func (f *vmFlags) images() map[string]string {
 	return map[string]string{"python": f.ImagePython, "node": f.ImageNode, "shell": f.ImageShell}
 }
