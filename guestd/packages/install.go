@@ -59,7 +59,7 @@ func (s *Service) Install(
 	if err != nil {
 		return connect.NewError(connect.CodeInvalidArgument, err)
 	}
-	m, err := s.choose(msg.GetManager())
+	m, err := s.choose(ctx, msg.GetManager())
 	if err != nil {
 		return err
 	}
@@ -111,11 +111,13 @@ func check(msg *guestv1.PackagesInstallRequest) (time.Duration, error) {
 	return timeout, nil
 }
 
-func (s *Service) choose(kind guestv1.PackageManager) (*manager, error) {
-	for i := range s.managers {
-		m := &s.managers[i]
-		asked := kind == guestv1.PackageManager_PACKAGE_MANAGER_UNSPECIFIED || kind == m.kind
-		if asked && m.present() {
+func (s *Service) choose(ctx context.Context, kind guestv1.PackageManager) (*manager, error) {
+	there, err := s.present(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range there {
+		if kind == guestv1.PackageManager_PACKAGE_MANAGER_UNSPECIFIED || kind == m.kind {
 			return m, nil
 		}
 	}
@@ -123,22 +125,41 @@ func (s *Service) choose(kind guestv1.PackageManager) (*manager, error) {
 		return nil, connect.NewError(connect.CodeFailedPrecondition, errors.New("the image has no package manager that guestd knows"))
 	}
 	has := "no package manager that guestd knows"
-	if names := s.names(); len(names) > 0 {
+	if len(there) > 0 {
+		var names []string
+		for _, m := range there {
+			names = append(names, managerName(m.kind))
+		}
 		has = strings.Join(names, ", ")
 	}
 	return nil, connect.NewError(connect.CodeFailedPrecondition,
 		fmt.Errorf("manager: %s is not in the image, which has %s", managerName(kind), has))
 }
 
-// names lists the managers that the image has.
-func (s *Service) names() []string {
-	var names []string
-	for i := range s.managers {
-		if s.managers[i].present() {
-			names = append(names, managerName(s.managers[i].kind))
+// present lists the managers that the image has, in order: those whose programs the
+// execs that run them would find.
+func (s *Service) present(ctx context.Context) ([]*manager, error) {
+	var programs []string
+	for _, m := range s.managers {
+		for _, either := range m.probes {
+			programs = append(programs, either...)
 		}
 	}
-	return names
+	var found map[string]string
+	if len(programs) > 0 {
+		answer, err := s.execs.Probe(ctx, connect.NewRequest(&guestv1.ProcessProbeRequest{Programs: programs}))
+		if err != nil {
+			return nil, err
+		}
+		found = answer.Msg.GetPrograms()
+	}
+	var there []*manager
+	for i := range s.managers {
+		if s.managers[i].in(found) {
+			there = append(there, &s.managers[i])
+		}
+	}
+	return there, nil
 }
 
 func managerName(kind guestv1.PackageManager) string {

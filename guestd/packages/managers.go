@@ -7,6 +7,7 @@ package packages
 import (
 	"path/filepath"
 	"regexp"
+	"slices"
 
 	guestv1 "github.com/stacklok/waggle/proto/gen/waggle/guest/v1"
 )
@@ -21,8 +22,8 @@ type command struct {
 // manager says how packages are installed.
 type manager struct {
 	kind guestv1.PackageManager
-	// probes are programs, all of which must be in the image.
-	probes []string
+	// probes are programs of which the image must have one of each list.
+	probes [][]string
 	// commands run one after the other; the names of the packages are added to
 	// the last one, after "--" where end says so.
 	commands []command
@@ -38,7 +39,7 @@ type manager struct {
 var managers = []manager{
 	{
 		kind:   guestv1.PackageManager_PACKAGE_MANAGER_PIP,
-		probes: []string{"python3"},
+		probes: [][]string{{"python3"}, {"pip3", "pip"}},
 		commands: []command{{
 			phase: "installing",
 			argv: []string{
@@ -56,7 +57,7 @@ var managers = []manager{
 	},
 	{
 		kind:   guestv1.PackageManager_PACKAGE_MANAGER_NPM,
-		probes: []string{"node", "npm"},
+		probes: [][]string{{"node"}, {"npm"}},
 		commands: []command{{
 			phase: "installing",
 			argv:  []string{"npm", "install", "--global", "--no-fund", "--no-audit", "--no-progress", "--no-update-notifier"},
@@ -65,7 +66,7 @@ var managers = []manager{
 	},
 	{
 		kind:   guestv1.PackageManager_PACKAGE_MANAGER_APT,
-		probes: []string{"apt-get"},
+		probes: [][]string{{"apt-get"}},
 		commands: []command{
 			{phase: "updating", argv: []string{"apt-get", "update", "-q"}, env: aptEnv},
 			{
@@ -80,12 +81,12 @@ var managers = []manager{
 	},
 	{
 		kind:     guestv1.PackageManager_PACKAGE_MANAGER_APK,
-		probes:   []string{"apk"},
+		probes:   [][]string{{"apk"}},
 		commands: []command{{phase: "installing", argv: []string{"apk", "add", "--no-progress", "--update-cache"}}},
 	},
 	{
 		kind:     guestv1.PackageManager_PACKAGE_MANAGER_DNF,
-		probes:   []string{"dnf"},
+		probes:   [][]string{{"dnf"}},
 		commands: []command{{phase: "installing", argv: []string{"dnf", "install", "-y", "--setopt=install_weak_deps=False"}}},
 	},
 }
@@ -97,17 +98,10 @@ func exists(pattern string) bool {
 	return err == nil && len(found) > 0
 }
 
-// programDirs are where a root exec looks for programs.
-var programDirs = []string{"/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"}
-
-// present says whether the image has the manager.
-func (m *manager) present() bool {
-	for _, probe := range m.probes {
-		found := false
-		for _, dir := range programDirs {
-			found = found || exists(filepath.Join(dir, probe))
-		}
-		if !found {
+// in says whether an image that has these programs has the manager.
+func (m *manager) in(programs map[string]string) bool {
+	for _, either := range m.probes {
+		if !slices.ContainsFunc(either, func(p string) bool { return programs[p] != "" }) {
 			return false
 		}
 	}

@@ -5,13 +5,17 @@
 package packages
 
 import (
+	"context"
+	"slices"
 	"strings"
 	"testing"
 
+	"connectrpc.com/connect"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	guestv1 "github.com/stacklok/waggle/proto/gen/waggle/guest/v1"
+	"github.com/stacklok/waggle/proto/gen/waggle/guest/v1/guestv1connect"
 )
 
 func TestCheck(t *testing.T) {
@@ -39,26 +43,61 @@ func TestCheck(t *testing.T) {
 	}
 }
 
+// has is an image with some programs.
+type has struct {
+	guestv1connect.ProcessClient
+	programs []string
+}
+
+func (h has) Probe(
+	_ context.Context, req *connect.Request[guestv1.ProcessProbeRequest],
+) (*connect.Response[guestv1.ProcessProbeResponse], error) {
+	found := map[string]string{}
+	for _, p := range req.Msg.GetPrograms() {
+		if slices.Contains(h.programs, p) {
+			found[p] = "/opt/bin/" + p
+		}
+	}
+	return connect.NewResponse(&guestv1.ProcessProbeResponse{Programs: found}), nil
+}
+
+// TestPresent: pip is a program and Python, wherever PATH leads.
+func TestPresent(t *testing.T) {
+	t.Parallel()
+	for programs, want := range map[string]string{
+		"": "", "python3": "", "python3 pip": "pip", "python3 pip3 apt-get": "pip apt", "npm": "", "node npm apk": "npm apk", "dnf": "dnf",
+	} {
+		s := New(has{programs: strings.Fields(programs)})
+		there, err := s.present(t.Context())
+		require.NoError(t, err)
+		var names []string
+		for _, m := range there {
+			names = append(names, managerName(m.kind))
+		}
+		require.Equal(t, want, strings.Join(names, " "), programs)
+	}
+}
+
 // TestChoose: who asks for a manager that is not there learns which ones are.
 func TestChoose(t *testing.T) {
 	t.Parallel()
 	const pip, npm, apk = guestv1.PackageManager_PACKAGE_MANAGER_PIP, guestv1.PackageManager_PACKAGE_MANAGER_NPM,
 		guestv1.PackageManager_PACKAGE_MANAGER_APK
-	s := &Service{managers: []manager{
-		{kind: pip, probes: []string{"sh"}}, {kind: npm, probes: []string{"no-such-program"}}, {kind: apk, probes: []string{"sh"}},
+	s := &Service{execs: has{programs: []string{"sh"}}, managers: []manager{
+		{kind: pip, probes: [][]string{{"sh"}}}, {kind: npm, probes: [][]string{{"no-such-program"}}}, {kind: apk, probes: [][]string{{"sh"}}},
 	}}
-	m, err := s.choose(guestv1.PackageManager_PACKAGE_MANAGER_UNSPECIFIED)
+	m, err := s.choose(t.Context(), guestv1.PackageManager_PACKAGE_MANAGER_UNSPECIFIED)
 	require.NoError(t, err)
 	require.Equal(t, pip, m.kind)
-	m, err = s.choose(apk)
+	m, err = s.choose(t.Context(), apk)
 	require.NoError(t, err)
 	require.Equal(t, apk, m.kind)
-	_, err = s.choose(npm)
+	_, err = s.choose(t.Context(), npm)
 	require.ErrorContains(t, err, "npm is not in the image, which has pip, apk")
 	s.managers = s.managers[1:2]
-	_, err = s.choose(npm)
+	_, err = s.choose(t.Context(), npm)
 	require.ErrorContains(t, err, "which has no package manager")
-	_, err = s.choose(guestv1.PackageManager_PACKAGE_MANAGER_UNSPECIFIED)
+	_, err = s.choose(t.Context(), guestv1.PackageManager_PACKAGE_MANAGER_UNSPECIFIED)
 	require.ErrorContains(t, err, "no package manager")
 }
 
