@@ -14,6 +14,7 @@ import (
 
 	"github.com/stacklok/waggle/guestd/cgroup"
 	"github.com/stacklok/waggle/guestd/process/spawn"
+	guestv1 "github.com/stacklok/waggle/proto/gen/waggle/guest/v1"
 )
 
 // launch starts the main process. After an error nothing is left of it.
@@ -51,7 +52,7 @@ func (x *execution) launch() (err error) {
 	}
 	x.startedAt = time.Now()
 	if x.child, err = x.service.launcher.Start(cmd); err != nil {
-		return err
+		return withoutShell(x.start, err)
 	}
 	x.family = cgroup.NewSession(x.child.Pid())
 	if group != nil {
@@ -61,6 +62,16 @@ func (x *execution) launch() (err error) {
 		x.exposeToOOM()
 	}
 	return nil
+}
+
+// withoutShell says of a script that could not be started what its caller may not
+// know: that a shell reads it, and that an image need not have one.
+func withoutShell(start *guestv1.Start, err error) error {
+	var f *spawn.Failure
+	if start.GetArgv() == nil && errors.As(err, &f) && f.Kind == guestv1.SpawnFailureKind_SPAWN_FAILURE_KIND_NOT_FOUND {
+		f.Message += ": the shell form needs it and this image has none; give program and arguments (argv)"
+	}
+	return err
 }
 
 // exposeToOOM takes guestd's exemption from the OOM killer away from the

@@ -151,7 +151,12 @@ func (s *Service) check(msg *guestv1.SystemConfigureRequest) ([]step, error) {
 		if cwd := msg.GetCwd(); cwd != "" && !path.IsAbs(cwd) || strings.ContainsRune(cwd, 0) {
 			return nil, fmt.Errorf("cwd: %q is not an absolute path", cwd)
 		}
-		plan = append(plan, func(*boot.Machine) error {
+		plan = append(plan, func(m *boot.Machine) error {
+			if m != nil && msg.GetCwd() != "" {
+				if err := makeCwd(m, msg.GetCwd(), s.cfg.Defaults.User()); err != nil {
+					return err
+				}
+			}
 			s.cfg.Defaults.SetCwd(msg.GetCwd())
 			return nil
 		})

@@ -61,6 +61,19 @@ func makeWorkload(m *boot.Machine, w workload) (string, error) {
 	return name, nil
 }
 
+// makeCwd makes a working directory that the image names and does not have, for the
+// workload's user. One that is there is as the image wants it.
+func makeCwd(m *boot.Machine, dir, name string) error {
+	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	user, err := spawn.FindUser(name)
+	if err != nil {
+		return fmt.Errorf("make working directory: %w", err)
+	}
+	return m.MakeHome(dir, int(user.UID), int(user.GID))
+}
+
 // How the user that an image names comes to be.
 const (
 	useOther     = iota // it is none for the workload
