@@ -3,14 +3,12 @@
 package image
 
 import (
-	"archive/tar"
 	"bytes"
 	"context"
-	"debug/elf"
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
+	"maps"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -18,37 +16,8 @@ import (
 	"go.podman.io/image/v5/pkg/compression"
 )
 
-// Where guestd lies in an image, and the labels that tell of it.
-const (
-	GuestdPath   = "/usr/lib/waggle/guestd"
-	GuestdInfo   = "/usr/lib/waggle/guestd.json"
-	LabelVersion = "io.waggle.guestd.version"
-	// LabelProtocol has the form MIN-MAX.
-	LabelProtocol = "io.waggle.guestd.protocol"
-	LabelDigest   = "io.waggle.guestd.digest"
-
-	// layerMark is the annotation by which a later bake finds the layer to
-	// replace.
-	layerMark = "io.waggle.layer"
-	maxGuestd = 256 << 20
-)
-
-// Guestd is the binary to bake and what it says of itself.
-type Guestd struct {
-	// Path of the static binary on the host.
-	Path        string
-	Version     string
-	ProtocolMin uint32
-	ProtocolMax uint32
-}
-
-// guestdInfo is the content of GuestdInfo.
-type guestdInfo struct {
-	Version     string        `json:"version"`
-	ProtocolMin uint32        `json:"protocol_min"`
-	ProtocolMax uint32        `json:"protocol_max"`
-	Digest      digest.Digest `json:"digest"`
-}
+// layerMark is the annotation by which a later bake finds the layer to replace.
+const layerMark = "io.waggle.layer"
 
 // Bake stores under dst the image src with guestd in one further layer, or in
 // place of the one that an earlier bake appended. Everything else of the image
@@ -62,11 +31,19 @@ func (s *Store) Bake(ctx context.Context, src, dst string, g Guestd, o ResolveOp
 	if err != nil {
 		return nil, err
 	}
-	binary, err := readGuestd(g.Path, base.Arch)
+	img, err := s.bakeOn(ctx, base, name, g)
+	if err != nil {
+		return nil, fmt.Errorf("bake %q: %w", dst, err)
+	}
+	return img, nil
+}
+
+// bakeOn is Bake on an image of the store.
+func (s *Store) bakeOn(ctx context.Context, base *Image, name string, g Guestd) (*Image, error) {
+	binary, info, err := g.read(base.Arch)
 	if err != nil {
 		return nil, err
 	}
-	info := guestdInfo{Version: g.Version, ProtocolMin: g.ProtocolMin, ProtocolMax: g.ProtocolMax, Digest: digest.FromBytes(binary)}
 	content, err := guestdLayer(binary, info)
 	if err != nil {
 		return nil, err
@@ -76,10 +53,7 @@ func (s *Store) Bake(ctx context.Context, src, dst string, g Guestd, o ResolveOp
 		img, err = s.bake(ctx, base.Ref, name, content, info)
 		return err
 	})
-	if err != nil {
-		return nil, fmt.Errorf("bake %q: %w", dst, err)
-	}
-	return img, nil
+	return img, err
 }
 
 func (s *Store) bake(ctx context.Context, src, name string, content []byte, info guestdInfo) (*Image, error) {
@@ -102,79 +76,6 @@ func (s *Store) bake(ctx context.Context, src, name string, content []byte, info
 		return nil, err
 	}
 	return s.putImage(ctx, name, config, append(layers, layer))
-}
-
-// machines are the architectures that guests can have.
-var machines = map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64}
-
-// CheckGuestd says why the program at path cannot be the guest agent on arch.
-func CheckGuestd(path, arch string) error {
-	_, err := readGuestd(path, arch)
-	return err
-}
-
-// readGuestd refuses what could not be the first process of such an image: it
-// may have no dynamic loader, nor the libraries.
-func readGuestd(path, arch string) ([]byte, error) {
-	st, err := os.Stat(path)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrGuestd, err)
-	}
-	if st.Size() > maxGuestd {
-		return nil, fmt.Errorf("%w: %s has %d bytes", ErrGuestd, path, st.Size())
-	}
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrGuestd, err)
-	}
-	f, err := elf.NewFile(bytes.NewReader(b))
-	if err != nil {
-		return nil, fmt.Errorf("%w: %s is no Linux binary: %w", ErrGuestd, path, err)
-	}
-	if want, ok := machines[arch]; !ok || f.Machine != want {
-		return nil, fmt.Errorf("%w: %s is for %s, the image for %s; use guestd-linux-%s", ErrArch, path, f.Machine, arch, arch)
-	}
-	for _, p := range f.Progs {
-		if p.Type == elf.PT_INTERP {
-			return nil, fmt.Errorf("%w: %s is linked dynamically; build it with CGO_ENABLED=0", ErrGuestd, path)
-		}
-	}
-	return b, nil
-}
-
-// guestdLayer leaves out the entries of /usr and /usr/lib: they would replace
-// the owner and mode that these directories have in the image, or a symlink.
-func guestdLayer(binary []byte, info guestdInfo) ([]byte, error) {
-	about, err := json.Marshal(info)
-	if err != nil {
-		return nil, fmt.Errorf("encode guestd.json: %w", err)
-	}
-	var out bytes.Buffer
-	w := tar.NewWriter(&out)
-	for _, e := range []struct {
-		name string
-		mode int64
-		body []byte
-	}{
-		{"usr/lib/waggle/", 0o755, nil},
-		{GuestdPath[1:], 0o755, binary},
-		{GuestdInfo[1:], 0o644, append(about, '\n')},
-	} {
-		hdr := &tar.Header{Name: e.name, Mode: e.mode, Size: int64(len(e.body)), ModTime: time.Unix(0, 0), Format: tar.FormatUSTAR}
-		if e.body == nil {
-			hdr.Typeflag = tar.TypeDir
-		}
-		if err := w.WriteHeader(hdr); err != nil {
-			return nil, fmt.Errorf("write guestd layer: %w", err)
-		}
-		if _, err := w.Write(e.body); err != nil {
-			return nil, fmt.Errorf("write guestd layer: %w", err)
-		}
-	}
-	if err := w.Close(); err != nil {
-		return nil, fmt.Errorf("write guestd layer: %w", err)
-	}
-	return out.Bytes(), nil
 }
 
 // baseLayers describes the layers of img in OCI's terms, without the guestd
@@ -228,9 +129,7 @@ func bakedConfig(raw []byte, diffID digest.Digest, info guestdInfo, rebake bool)
 	if labels == nil {
 		labels = make(map[string]string)
 	}
-	labels[LabelVersion] = info.Version
-	labels[LabelProtocol] = fmt.Sprintf("%d-%d", info.ProtocolMin, info.ProtocolMax)
-	labels[LabelDigest] = info.Digest.String()
+	maps.Copy(labels, info.labels())
 	if rebake {
 		spec.RootFS.DiffIDs = spec.RootFS.DiffIDs[:len(spec.RootFS.DiffIDs)-1]
 		if n := len(spec.History); n > 0 {
