@@ -15,6 +15,7 @@ type imageCmd struct {
 	Import  imageImportCmd  `cmd:"" help:"Make an image of a root file system (a tar)."`
 	Bake    imageBakeCmd    `cmd:"" help:"Append guestd, the agent of the guest, to an image."`
 	Guestd  imageGuestdCmd  `cmd:"" help:"Write guestd for a Containerfile, and its two lines."`
+	Check   imageCheckCmd   `cmd:"" help:"Say whether an image can be an environment, and what it brings."`
 	Ls      imageLsCmd      `cmd:"" help:"List the images of the local store."`
 	Inspect imageInspectCmd `cmd:"" help:"Print what is known of images."`
 	Tag     imageTagCmd     `cmd:"" help:"Give an image one more name."`

@@ -25,7 +25,7 @@ docker, podman or buildah, where no Waggle is at hand.
     waggle image guestd waggle >> Containerfile
     podman build -t mine/tools .
 
-The image is as good as one of waggle image bake: waggle image ls shows it.`
+The image is as good as one of waggle image bake: waggle image check says so.`
 }
 
 // Run prints the lines.

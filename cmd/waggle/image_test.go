@@ -39,7 +39,20 @@ func TestImageCommands(t *testing.T) {
 	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux")
 	out, err := build.CombinedOutput()
 	require.NoError(t, err, "%s", out)
+	check := imageCheckCmd{dataFlags: data, Ref: "waggle/tiny"}
+	require.ErrorContains(t, check.Run(t.Context()), "guestd, guestd.json")
 	require.NoError(t, bake.Run(t.Context()))
+	require.NoError(t, check.Run(t.Context()))
+	layout := "oci:" + filepath.Join(dir, "layout")
+	to := imageBakeCmd{dataFlags: data, Src: "waggle/tiny", Dst: layout, GuestdDir: dir, JSON: true}
+	require.NoError(t, to.Run(t.Context()))
+	check.Ref = layout
+	require.NoError(t, check.Run(t.Context()))
+	rmLayout := imageRmCmd{dataFlags: data, Refs: []string{layout}}
+	require.NoError(t, rmLayout.Run(t.Context()))
+	guestd := imageGuestdCmd{Dir: filepath.Join(dir, "context"), GuestdDir: dir}
+	require.NoError(t, guestd.Run())
+	require.FileExists(t, filepath.Join(dir, "context", "guestd.json"))
 
 	store, err := data.openStore()
 	require.NoError(t, err)

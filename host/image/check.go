@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package image
+
+import (
+	"archive/tar"
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"path"
+	"runtime"
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// defaultPath is what commands get where the image has no PATH.
+const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// Finding is one part of a Report.
+type Finding struct {
+	// Name of what was looked at.
+	Name string `json:"name"`
+	// Missing: the contract asks for it, and it is not as it must be.
+	Missing bool `json:"missing"`
+	// Text is what was found, with the remedy where there is one.
+	Text string `json:"text"`
+}
+
+// Report says what an image is for Waggle.
+type Report struct {
+	Ref    string        `json:"ref"`
+	Digest digest.Digest `json:"digest"`
+	Arch   string        `json:"arch"`
+	// Fulfilled: it brings a guestd that this waggle hands over to.
+	Fulfilled bool `json:"fulfilled"`
+	// Runs: it becomes an environment on a host of its architecture, with its own
+	// guestd or the host's.
+	Runs     bool      `json:"runs"`
+	Findings []Finding `json:"findings"`
+}
+
+// Missing lists the names of what is missing.
+func (r *Report) Missing() []string {
+	var names []string
+	for _, f := range r.Findings {
+		if f.Missing {
+			names = append(names, f.Name)
+		}
+	}
+	return names
+}
+
+// checker looks at one image.
+type checker struct {
+	img      *Image
+	files    *tree
+	min, max uint32 // protocol range of this waggle
+	report   *Report
+}
+
+// Check says whether an image of the store fulfils the contract of a baked image for
+// a waggle that speaks the protocol range from lowest to highest.
+func (img *Image) Check(ctx context.Context, lowest, highest uint32) (*Report, error) {
+	files, err := img.readTree(ctx, map[string]int64{
+		GuestdPath[1:]: maxGuestd + 1, GuestdInfo[1:]: maxDocument, "etc/passwd": maxDocument,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("check %q: %w", img.Ref, err)
+	}
+	c := &checker{img: img, files: files, min: lowest, max: highest, report: &Report{
+		Ref: img.Ref, Digest: img.Digest, Arch: img.Arch,
+	}}
+	_, known := machines[img.Arch]
+	c.report.Runs = known && img.OS == "linux"
+	c.architecture()
+	c.labels(c.info(c.binary()))
+	c.programs()
+	c.user()
+	c.workdir()
+	c.trust()
+	c.report.Fulfilled = len(c.report.Missing()) == 0
+	return c.report, nil
+}
+
+func (c *checker) good(name, format string, args ...any) {
+	c.report.Findings = append(c.report.Findings, Finding{Name: name, Text: fmt.Sprintf(format, args...)})
+}
+
+func (c *checker) missing(name, format string, args ...any) {
+	c.report.Findings = append(c.report.Findings, Finding{Name: name, Missing: true, Text: fmt.Sprintf(format, args...)})
+}
+
+func (c *checker) architecture() {
+	platform := c.img.OS + "/" + c.img.Arch
+	switch {
+	case !c.report.Runs:
+		c.missing("architecture", "%s: guests are linux/%s", platform, strings.Join(slices.Sorted(maps.Keys(machines)), " or linux/"))
+	case c.img.Arch != runtime.GOARCH:
+		c.good("architecture", "%s, which this host, linux/%s, does not run", platform, runtime.GOARCH)
+	default:
+		c.good("architecture", "%s", platform)
+	}
+}
+
+// bakeIt is the remedy of most that is missing.
+const bakeIt = "run `waggle image bake`"
+
+// binary checks the file guestd and returns its digest; "" when there is none to
+// compare with.
+func (c *checker) binary() digest.Digest {
+	at, n, ok := c.files.find(GuestdPath)
+	body, kept := c.files.content[at]
+	switch {
+	case !ok:
+		c.missing("guestd", "%s is not there, so machines use the host's guestd; %s", GuestdPath, bakeIt)
+		return ""
+	case n.kind != tar.TypeReg || !kept || len(body) > maxGuestd:
+		c.missing("guestd", "%s is no plain file of this image; %s", GuestdPath, bakeIt)
+		return ""
+	case n.mode != 0o755 || n.uid != 0 || n.gid != 0:
+		c.missing("guestd", "%s has mode %04o and owner %d:%d, it must have 0755 and 0:0; %s", GuestdPath, n.mode, n.uid, n.gid, bakeIt)
+	default:
+		if err := checkBinary(GuestdPath, body, c.img.Arch); err != nil {
+			c.missing("guestd", "%v", err)
+		} else {
+			c.good("guestd", "%s, static, for %s", GuestdPath, c.img.Arch)
+		}
+	}
+	return digest.FromBytes(body)
+}
+
+// info checks guestd.json, by which stage 1 decides, against the binary.
+func (c *checker) info(binary digest.Digest) *guestdInfo {
+	at, _, ok := c.files.find(GuestdInfo)
+	if !ok {
+		c.missing("guestd.json", "%s is not there: without it the host's guestd is used; %s", GuestdInfo, bakeIt)
+		return nil
+	}
+	var info guestdInfo
+	if err := json.Unmarshal(c.files.content[at], &info); err != nil {
+		c.missing("guestd.json", "%s cannot be read: %v; %s", GuestdInfo, err, bakeIt)
+		return nil
+	}
+	switch {
+	case binary != "" && info.Digest != binary:
+		c.missing("guestd.json", "it is of a guestd with the digest %.80s, the one that is there has %s; %s", info.Digest, binary, bakeIt)
+	default:
+		c.good("guestd.json", "version %.64q", info.Version)
+	}
+	if info.ProtocolMin > c.max || info.ProtocolMax < c.min {
+		c.missing("protocol", "%d to %d: this waggle speaks %d to %d; bake it again with this waggle's guestd",
+			info.ProtocolMin, info.ProtocolMax, c.min, c.max)
+	} else {
+		c.good("protocol", "%d to %d fits this waggle's %d to %d", info.ProtocolMin, info.ProtocolMax, c.min, c.max)
+	}
+	return &info
+}
+
+// labels checks what the image says of its guestd without being opened.
+func (c *checker) labels(info *guestdInfo) {
+	if info == nil {
+		return // there is nothing that they could fit
+	}
+	var wrong []string
+	want := info.labels()
+	for _, name := range slices.Sorted(maps.Keys(want)) {
+		if got := c.img.Config.Labels[name]; got != want[name] {
+			wrong = append(wrong, fmt.Sprintf("%s is %.80q and must be %q", name, got, want[name]))
+		}
+	}
+	if len(wrong) > 0 {
+		c.missing("labels", "%s", strings.Join(wrong, "; "))
+		return
+	}
+	c.good("labels", "io.waggle.guestd.* say the same")
+}
+
+// searchPath is the PATH of commands.
+func (c *checker) searchPath() string {
+	found := defaultPath
+	for _, kv := range c.img.Config.Env {
+		if v, ok := strings.CutPrefix(kv, "PATH="); ok {
+			found = v
+		}
+	}
+	return found
+}
+
+// programs tells of what is there. None of it is asked for.
+func (c *checker) programs() {
+	for _, kind := range []struct {
+		name  string
+		names []string
+		none  string
+	}{
+		{"shell", []string{"bash", "sh", "ash"}, "none: commands run by program and arguments, scripts do not"},
+		{"interpreters", []string{"python3", "python", "node"}, "none of python3, python, node"},
+		{"package managers", []string{"pip3", "pip", "npm", "apt-get", "apk", "dnf"}, "none that install_packages knows"},
+	} {
+		var found []string
+		for _, name := range kind.names {
+			if at := c.files.program(name, c.searchPath()); at != "" {
+				found = append(found, at)
+			}
+		}
+		if len(found) == 0 {
+			c.good(kind.name, "%s", kind.none)
+			continue
+		}
+		c.good(kind.name, "%s", strings.Join(found, ", "))
+	}
+}
+
+// user says who runs commands.
+func (c *checker) user() {
+	who, _, _ := strings.Cut(c.img.Config.User, ":")
+	known := false
+	for line := range strings.Lines(string(c.files.content["etc/passwd"])) {
+		f := strings.Split(line, ":")
+		known = known || len(f) > 2 && (f[0] == who || f[2] == who)
+	}
+	switch {
+	case who == "" || who == "root" || strings.Trim(who, "0") == "":
+		c.good("user", "sandbox, for the image names %s: commands are never root's by default", orNobody(who))
+	case known:
+		c.good("user", "%s", c.img.Config.User)
+	default:
+		c.good("user", "%s, whom /etc/passwd does not have: it is made", c.img.Config.User)
+	}
+}
+
+func orNobody(who string) string {
+	if who == "" {
+		return "nobody"
+	}
+	return who
+}
+
+func (c *checker) workdir() {
+	dir := c.img.Config.WorkingDir
+	_, n, ok := c.files.find(dir)
+	switch {
+	case !path.IsAbs(dir):
+		c.good("working directory", "the user's home")
+	case dir == "/" || ok && n.kind == tar.TypeDir:
+		c.good("working directory", "%s", dir)
+	case ok:
+		c.missing("working directory", "%s is no directory: change WORKDIR", dir)
+	default:
+		c.good("working directory", "%s, which is made for the user", dir)
+	}
+}
+
+// trust looks for the certificates that TLS programs read. A machine gets the host's
+// in any case.
+func (c *checker) trust() {
+	for _, file := range []string{
+		"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem", "/etc/ssl/ca-bundle.pem",
+	} {
+		if _, _, ok := c.files.find(file); ok {
+			c.good("trust store", "%s", file)
+			return
+		}
+	}
+	c.good("trust store", "none: machines get the host's certificates as /etc/ssl/certs/ca-certificates.crt")
+}
