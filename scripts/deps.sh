@@ -20,6 +20,7 @@ need newuidmap uidmap
 need tmux tmux
 need curl curl
 need jq jq
+need skopeo skopeo
 [ -e /usr/include/stdlib.h ] || missing="$missing libc6-dev"
 [ -e /etc/ssl/certs/ca-certificates.crt ] || missing="$missing ca-certificates"
 
