@@ -49,7 +49,7 @@ func TestExec(t *testing.T) {
 		require.Equal(t, "shell", r.Language)
 	})
 	t.Run("timeout keeps what was printed", func(t *testing.T) {
-		r := exec(t, environment.ExecRequest{Code: "import time\nprint('before')\ntime.sleep(60)", Timeout: time.Second})
+		r := exec(t, environment.ExecRequest{Code: "import time\nprint('before')\ntime.sleep(60)", Timeout: 5 * time.Second})
 		require.True(t, r.TimedOut)
 		require.Equal(t, "before\n", r.Stdout.Text)
 		require.Equal(t, 137, r.ExitCode)
