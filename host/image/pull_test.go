@@ -5,9 +5,11 @@ package image
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -242,7 +244,13 @@ func TestFileTransports(t *testing.T) {
 	tag, err := name.NewTag("example.test/app:v1")
 	require.NoError(t, err)
 	require.NoError(t, tarball.WriteToFile(filepath.Join(dir, "docker.tar"), tag, src))
-	for _, ref := range []string{"oci:" + filepath.Join(dir, "oci"), "docker-archive:" + filepath.Join(dir, "docker.tar")} {
+	pack, err := exec.CommandContext(t.Context(), "tar", "-C", filepath.Join(dir, "oci"), "-cf", filepath.Join(dir, "oci.tar"), ".").CombinedOutput()
+	require.NoError(t, err, "%s", pack)
+	writeDir(t, filepath.Join(dir, "dir"), src)
+	for _, ref := range []string{
+		"oci:" + filepath.Join(dir, "oci"), "oci-archive:" + filepath.Join(dir, "oci.tar"),
+		"docker-archive:" + filepath.Join(dir, "docker.tar"), "dir:" + filepath.Join(dir, "dir"),
+	} {
 		s := openStore(t)
 		img := resolve(t, s, ref)
 		require.Equal(t, map[string]string{"f0": "one", "f1": "two"}, readLayers(t, img))
@@ -255,6 +263,32 @@ func TestFileTransports(t *testing.T) {
 	for _, ref := range []string{"oci:/nonexistent", "docker-archive:/nonexistent.tar", "oci-archive:/nonexistent.tar", "dir:/nonexistent"} {
 		_, err := openStore(t).Resolve(t.Context(), ref, ResolveOptions{})
 		require.ErrorIs(t, err, ErrNotFound, ref)
+	}
+}
+
+// writeDir writes what `skopeo copy … dir:PATH` does.
+func writeDir(t *testing.T, path string, img v1.Image) {
+	t.Helper()
+	raw, err := img.RawManifest()
+	require.NoError(t, err)
+	config, err := img.RawConfigFile()
+	require.NoError(t, err)
+	configName, err := img.ConfigName()
+	require.NoError(t, err)
+	parts := map[string][]byte{"version": []byte("Directory Transport Version: 1.1\n"), "manifest.json": raw, configName.Hex: config}
+	layers, err := img.Layers()
+	require.NoError(t, err)
+	for _, l := range layers {
+		d, err := l.Digest()
+		require.NoError(t, err)
+		r, err := l.Compressed()
+		require.NoError(t, err)
+		parts[d.Hex], err = io.ReadAll(r)
+		require.NoError(t, err)
+	}
+	require.NoError(t, os.Mkdir(path, 0o700))
+	for name, body := range parts {
+		require.NoError(t, os.WriteFile(filepath.Join(path, name), body, 0o600))
 	}
 }
 

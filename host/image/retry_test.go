@@ -241,9 +241,10 @@ func TestManifestRetries(t *testing.T) {
 				}
 				w.Header().Set("Content-Type", "application/json")
 				w.WriteHeader(tc.status)
-				if tc.status == http.StatusNotFound {
+				switch tc.status {
+				case http.StatusNotFound:
 					_, _ = io.WriteString(w, `{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}`)
-				} else if tc.status == http.StatusUnauthorized {
+				case http.StatusUnauthorized:
 					_, _ = io.WriteString(w, `{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}`)
 				}
 				return true
