@@ -5,8 +5,11 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -99,6 +102,49 @@ func TestImageGC(t *testing.T) {
 	left, err = f.disks.List()
 	require.NoError(t, err)
 	require.Len(t, left, 3)
+}
+
+// TestImageGCKilled: what a killed gc leaves is a store, and the next one does the rest.
+func TestImageGCKilled(t *testing.T) {
+	t.Parallel()
+	f := newGC(t)
+	blobs := filepath.Join(f.data.DataDir, "images", "blobs", "sha256")
+	const strays = 20_000
+	for i := range strays {
+		require.NoError(t, os.WriteFile(filepath.Join(blobs, fmt.Sprintf("%064x", i)), nil, 0o600))
+	}
+	exe, err := os.Executable()
+	require.NoError(t, err)
+	cmd := exec.CommandContext(t.Context(), exe, "image", "gc", "--data-dir", f.data.DataDir, "--run-dir", f.run.RunDir)
+	cmd.Env = append(os.Environ(), asWaggle+"=1")
+	require.NoError(t, cmd.Start())
+	first := filepath.Join(blobs, fmt.Sprintf("%064x", 0))
+	for deadline := time.Now().Add(time.Minute); ; {
+		if _, err := os.Lstat(first); err != nil {
+			break
+		}
+		require.True(t, time.Now().Before(deadline), "gc deletes nothing")
+	}
+	require.NoError(t, cmd.Process.Kill())
+	require.Error(t, cmd.Wait(), "it was killed in the middle")
+
+	left, err := os.ReadDir(blobs)
+	require.NoError(t, err)
+	require.Greater(t, len(left), 3, "it was killed in the middle")
+	check := func() {
+		img, err := f.store.Inspect("mine")
+		require.NoError(t, err)
+		r, err := img.Layers[0].Open(t.Context())
+		require.NoError(t, err)
+		_, err = io.Copy(io.Discard, r)
+		require.NoError(t, errors.Join(err, r.Close()))
+	}
+	check()
+	require.NoError(t, (&imageGcCmd{dataFlags: f.data, runDirFlags: f.run}).Run())
+	check()
+	left, err = os.ReadDir(blobs)
+	require.NoError(t, err)
+	require.Len(t, left, 3, "manifest, configuration and layer")
 }
 
 // environment writes the record of one whose supervisor is a process.

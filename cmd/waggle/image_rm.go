@@ -17,7 +17,8 @@ type imageRmCmd struct {
 
 // Help implements kong.HelpProvider.
 func (imageRmCmd) Help() string {
-	return `What only these images had is removed too. Machines that run keep their disk.
+	return `What only these images had is removed too; image gc removes their disks. Machines that
+run keep theirs.
 
     waggle image rm mine/tools mine/python`
 }
