@@ -18,10 +18,10 @@ import (
 // imageCheckCmd says what an image is for Waggle.
 type imageCheckCmd struct {
 	dataFlags
-	Ref      string `arg:"" help:"The image: a name in the store, or a reference that is pulled."`
-	Arch     string `help:"Architecture as Go names it. Default: this machine's."`
-	AuthFile string `help:"Registry credentials, in place of the usual files." placeholder:"FILE"`
-	JSON     bool   `help:"Print JSON."`
+	fetchFlags
+	Ref  string `arg:"" help:"The image: a name in the store, or a reference that is pulled."`
+	Arch string `help:"Architecture as Go names it. Default: this machine's."`
+	JSON bool   `help:"Print JSON."`
 }
 
 // Help implements kong.HelpProvider.
@@ -35,6 +35,9 @@ an environment all the same, with the host's guestd; WAGGLE_GUESTD=baked asks fo
 The exit code is 0 when nothing is missing, 1 when something is.`
 }
 
+// Validate implements kong's interface.
+func (c *imageCheckCmd) Validate() error { return c.check() }
+
 // Run prints the findings.
 func (c *imageCheckCmd) Run(ctx context.Context) error {
 	store, err := c.openStore()
@@ -43,7 +46,9 @@ func (c *imageCheckCmd) Run(ctx context.Context) error {
 	}
 	say := newProgress(os.Stderr, false)
 	defer say.done()
-	img, err := store.Resolve(ctx, c.Ref, image.ResolveOptions{Arch: c.Arch, AuthFile: c.AuthFile, Progress: pullSteps(say.step)})
+	opts := c.resolve()
+	opts.Arch, opts.Progress = c.Arch, pullSteps(say.step)
+	img, err := store.Resolve(ctx, c.Ref, opts)
 	if err != nil {
 		return fmt.Errorf("check image: %w", err)
 	}
