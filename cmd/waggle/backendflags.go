@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -15,6 +16,7 @@ import (
 	"github.com/stacklok/waggle/host/krunbundle"
 	"github.com/stacklok/waggle/host/qemu"
 	"github.com/stacklok/waggle/host/remedy"
+	"github.com/stacklok/waggle/host/vmm"
 )
 
 // The values of WAGGLE_BACKEND.
@@ -40,6 +42,7 @@ type backendFlags struct {
 // was looked at and names the remedy.
 type krunParts struct {
 	libs   krun.Libraries
+	libDir string // what krun.Find was given to find them, absolute; empty for the usual places
 	runner string
 
 	libsErr, runnerErr, hypervisorErr error
@@ -51,9 +54,11 @@ type krunParts struct {
 // inspectKrun looks for all of them, so that one error can name all that is missing.
 func (f *backendFlags) inspectKrun(ctx context.Context, data string) krunParts {
 	var p krunParts
-	p.libs, p.libsErr = findLibraries(f.KrunLibDir, data)
+	p.libs, p.libDir, p.libsErr = findLibraries(f.KrunLibDir, data)
 	if p.libsErr == nil {
-		p.libsErr = oneDirectory(p.libs, os.Getenv("LD_LIBRARY_PATH"))
+		if p.libDir == "" {
+			p.libsErr = oneDirectory(p.libs, os.Getenv("LD_LIBRARY_PATH"))
+		}
 		p.pairErr = checkPair(p.libs)
 		p.linkErr = checkLinkage(p.libs.Krun.Real, p.libs.Firmware.Real)
 	}
@@ -65,9 +70,14 @@ func (f *backendFlags) inspectKrun(ctx context.Context, data string) krunParts {
 	return p
 }
 
+// probeHypervisor also looks with the eyes of the user that a machine's VMM gets.
 func (f *backendFlags) probeHypervisor() error {
 	if f.KrunKVM == "" {
-		return krun.Probe()
+		if err := krun.Probe(); err != nil || runtime.GOOS != "linux" {
+			return err
+		}
+		_, err := vmm.Credential("waggle-krun", nil, vmm.KVMDevice, slog.New(slog.DiscardHandler))
+		return err
 	}
 	kvm, err := os.OpenFile(f.KrunKVM, os.O_RDWR, 0)
 	if err != nil {
@@ -78,21 +88,27 @@ func (f *backendFlags) probeHypervisor() error {
 
 // findLibraries looks where the setting says, else into the bundle of the task
 // deps:krun, which somebody put there for Waggle, else where libraries are.
-func findLibraries(setting, data string) (krun.Libraries, error) {
+// It also returns what krun.Find was given: the supervisor, which works in another
+// directory and knows no settings, has to find the same.
+func findLibraries(setting, data string) (libs krun.Libraries, dir string, err error) {
 	if setting != "" {
-		return krun.Find(setting)
+		if dir, err = filepath.Abs(setting); err != nil {
+			return libs, "", fmt.Errorf("find WAGGLE_KRUN_LIB_DIR: %w", err)
+		}
+		libs, err = krun.Find(dir)
+		return libs, dir, err
 	}
 	bundle := krunbundle.Current(krunDir(data))
 	inBundle, err := krun.Find(bundle)
 	if !errors.Is(err, krun.ErrNoLibrary) {
-		return inBundle, err
+		return inBundle, bundle, err
 	}
-	libs, err := krun.Find("")
+	libs, err = krun.Find("")
 	libs.Looked = append(inBundle.Looked, libs.Looked...)
 	if errors.Is(err, krun.ErrNoLibrary) {
 		err = fmt.Errorf("%w; nor in %s, where it is put by `%s`", err, bundle, remedy.Task("deps:krun"))
 	}
-	return libs, err
+	return libs, "", err
 }
 
 // oneDirectory refuses libraries that the supervisor would not find again: it is

@@ -80,7 +80,8 @@ func onKrun(p *krunParts, goos, why string) choice {
 		backend: backendKrun, accel: accel, runner: p.runner, version: p.libs.Krun.Version,
 		why: fmt.Sprintf("%s (%s)", why, p.libs.Krun.Path),
 	}
-	if dir := filepath.Dir(p.libs.Krun.Path); dir == filepath.Dir(p.libs.Firmware.Path) {
+	c.libDir = p.libDir
+	if dir := filepath.Dir(p.libs.Krun.Path); c.libDir == "" && dir == filepath.Dir(p.libs.Firmware.Path) {
 		c.libDir = dir // else the supervisor looks where libraries are, and finds the same
 	}
 	return c

@@ -166,12 +166,12 @@ func TestOneDirectory(t *testing.T) {
 func TestFindLibraries(t *testing.T) {
 	t.Parallel()
 	data, empty := t.TempDir(), t.TempDir()
-	libs, err := findLibraries(empty, data)
+	libs, _, err := findLibraries(empty, data)
 	require.ErrorIs(t, err, krun.ErrNoLibrary)
 	require.Contains(t, libs.Looked, empty)
 	require.NotContains(t, fmt.Sprint(libs.Looked), data)
 
-	libs, err = findLibraries("", data)
+	libs, _, err = findLibraries("", data)
 	bundle := filepath.Join(data, "krun", "current")
 	require.Equal(t, bundle, libs.Looked[0])
 	require.Greater(t, len(libs.Looked), 3)
@@ -182,7 +182,7 @@ func TestFindLibraries(t *testing.T) {
 	require.NoError(t, os.MkdirAll(bundle, 0o755))
 	library := map[string]string{"linux": "libkrun.so.1", "darwin": "libkrun.1.dylib"}[runtime.GOOS]
 	require.NoError(t, os.WriteFile(filepath.Join(bundle, library), nil, 0o644))
-	libs, err = findLibraries("", data)
+	libs, _, err = findLibraries("", data)
 	require.ErrorIs(t, err, krun.ErrNoFirmware, "it is the bundle's, though it is not whole")
 	require.Equal(t, filepath.Join(bundle, library), libs.Krun.Path)
 }
@@ -240,4 +240,23 @@ func TestEntitled(t *testing.T) {
 		require.ErrorContains(t, err, "task sign")
 	}
 	require.ErrorContains(t, entitled("/x", plist, errors.New("not signed at all")), "not signed at all")
+}
+
+// TestLibrariesForSupervisor: what a relative setting finds, libkrunfw in a directory
+// below it included, is what the supervisor is told, which works elsewhere. Not
+// parallel: it changes the directory.
+func TestLibrariesForSupervisor(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("elsewhere libraries have other names")
+	}
+	dir := t.TempDir()
+	t.Chdir(dir)
+	require.NoError(t, os.MkdirAll(filepath.Join(dir, "krun", "lib"), 0o755))
+	_, at, err := findLibraries("krun", t.TempDir())
+	require.ErrorIs(t, err, krun.ErrNoLibrary)
+	require.Equal(t, filepath.Join(dir, "krun"), at)
+	c := onKrun(&krunParts{libDir: at, libs: krun.Libraries{
+		Krun: krun.Library{Path: at + "/libkrun.so.1"}, Firmware: krun.Library{Path: at + "/lib/libkrunfw.so.5"},
+	}}, "linux", "")
+	require.Equal(t, at, c.libDir)
 }

@@ -62,7 +62,7 @@ func TestFetchKrun(t *testing.T) {
 	require.ErrorContains(t, c.Run(t.Context()), "read checksums")
 	require.NoError(t, os.WriteFile(c.Sums, []byte(sums), 0o600))
 	require.NoError(t, c.Run(t.Context()))
-	libs, err := findLibraries("", c.DataDir)
+	libs, _, err := findLibraries("", c.DataDir)
 	require.ErrorIs(t, err, krun.ErrUnfit, "they are empty")
 	require.Equal(t, krunbundle.Current(krunDir(c.DataDir)), filepath.Dir(libs.Krun.Path))
 	require.Equal(t, pins.Krun, libs.Krun.Version)

@@ -67,6 +67,7 @@ func (s step) run() (int32, error) {
 // Configure makes all calls but the last and returns the context for Enter. It is
 // to be called once in a process.
 func (l *Library) Configure(m spec.Machine) (ctx uint32, err error) {
+	plainCrashes()
 	return l.calls.configure(m)
 }
 
@@ -147,7 +148,6 @@ func (c *calls) exec(ctx uint32) int32 {
 // Enter runs the machine on the calling thread. It returns only when that cannot
 // begin: libkrun ends the process with the machine.
 func (l *Library) Enter(ctx uint32) error {
-	plainCrashes()
 	return l.calls.enter(ctx)
 }
 
