@@ -36,6 +36,7 @@ func TestPrune(t *testing.T) {
 	ok, err := l.TryLock()
 	require.NoError(t, err)
 	require.True(t, ok)
+	defer func() { _ = l.Close() }() // also keeps the lock: a collected file gives it back
 
 	removed, err := c.Prune(map[digest.Digest]bool{image: true}, map[digest.Digest]bool{machine: true}, time.Now().Add(-Grace))
 	require.NoError(t, err)
