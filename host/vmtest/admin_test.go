@@ -108,7 +108,7 @@ func sleeper(t *testing.T, in *Installation, s *Server, id, name string, seconds
 	began := "/tmp/" + name
 	code := fmt.Sprintf("import time; open(%q, 'w'); time.sleep(%d); print('slept')", began, seconds)
 	body, err := json.Marshal(map[string]any{"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": map[string]any{
-		"name": "execute", "arguments": map[string]any{"environment_id": id, "timeout_seconds": 2 * seconds, "code": code},
+		"name": "execute", "arguments": map[string]any{"environment_id": id, "timeout_seconds": seconds + 30, "code": code},
 	}})
 	require.NoError(t, err)
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL, bytes.NewReader(body))
