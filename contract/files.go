@@ -22,6 +22,7 @@ func files() []Scenario {
 		{"a broken write", None, brokenWrite},
 		{"directories", None, directories},
 		{"lists in pages", None, lists},
+		{"a list of what cannot all be read", Machine, unreadableList},
 		{"file errors", None, fileErrors},
 	}
 }
@@ -192,6 +193,23 @@ func lists(ctx context.Context, t *testing.T, g *Guest) {
 	names, pages := all(&guestv1.FilesystemListRequest{Path: dir, Depth: 3, PageSize: 3})
 	require.Equal(t, []string{"d", "d/e", "d/e/deep", "f1", "f2", "f3", "f4", "f5"}, names)
 	require.GreaterOrEqual(t, pages, 3)
+}
+
+// unreadableList: links of processes of root are in /proc, which others cannot read.
+func unreadableList(ctx context.Context, t *testing.T, g *Guest) {
+	res, err := g.Files.List(ctx, connect.NewRequest(&guestv1.FilesystemListRequest{Path: "/proc", Depth: 2, PageSize: 10000}))
+	require.NoError(t, err)
+	require.NotEmpty(t, res.Msg.GetErrors())
+	link, after := false, false
+	for _, entry := range res.Msg.GetEntries() {
+		if entry.GetPath() == "/proc/1/cwd" {
+			link = true
+			require.Empty(t, entry.GetLinkTarget())
+		}
+		after = after || entry.GetPath() == "/proc/version"
+	}
+	require.True(t, link, "it has an entry")
+	require.True(t, after, "the list goes on behind it")
 }
 
 func fileErrors(ctx context.Context, t *testing.T, g *Guest) {

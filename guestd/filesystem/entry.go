@@ -55,7 +55,8 @@ func newEntry(path string, st *unix.Stat_t) *guestv1.Entry {
 }
 
 // entryAt describes the file name in the directory dir; path is what it is
-// called in the answer.
+// called in the answer. With the error of a link that cannot be read comes the entry
+// without its target.
 func entryAt(dir int, name, path string, noFollow bool) (*guestv1.Entry, error) {
 	flags := 0
 	if noFollow {
@@ -70,7 +71,7 @@ func entryAt(dir int, name, path string, noFollow bool) (*guestv1.Entry, error) 
 		buf := make([]byte, maxPath)
 		n, err := unix.Readlinkat(dir, name, buf)
 		if err != nil {
-			return nil, fail("readlink", path, err)
+			return entry, fail("readlink", path, err)
 		}
 		entry.LinkTarget = display(string(buf[:n]))
 	}

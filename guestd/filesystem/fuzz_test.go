@@ -46,15 +46,15 @@ func FuzzOpen(f *testing.F) {
 // FuzzPath takes any path and any page token. What the answers say of them is
 // text that protobuf can carry, and a token leads nowhere but below its directory.
 func FuzzPath(f *testing.F) {
-	f.Add("/a/../b//c/", formatToken("a/b"))
-	f.Add("relative", formatToken("../a"))
+	f.Add("/a/../b//c/", formatToken("/a/../b//c/", "a/b"))
+	f.Add("relative", formatToken("relative", "../a"))
 	f.Add("/\xff\xfe\n", "!")
 	f.Fuzz(func(t *testing.T, name, token string) {
 		require.True(t, utf8.ValidString(display(name)))
 		if checkPath("path", name) == nil {
 			require.Equal(t, name, display(name))
 		}
-		names, err := parseToken(token)
+		names, err := parseToken(name, token)
 		if err != nil {
 			require.Equal(t, connect.CodeInvalidArgument, connect.CodeOf(err))
 			return
@@ -63,7 +63,7 @@ func FuzzPath(f *testing.F) {
 		require.Equal(t, strings.Join(names, "/"), rel, "nothing of it was . or .. or empty")
 		require.False(t, path.IsAbs(rel))
 		if token != "" {
-			again, err := parseToken(formatToken(rel))
+			again, err := parseToken(name, formatToken(name, rel))
 			require.NoError(t, err)
 			require.Equal(t, names, again)
 		}

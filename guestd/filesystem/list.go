@@ -5,9 +5,12 @@
 package filesystem
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
+	"encoding/binary"
 	"errors"
+	"hash/crc32"
 	"path"
 	"strings"
 
@@ -44,7 +47,7 @@ func (s *Service) List(
 	if msg.GetPageSize() > maxPage {
 		return nil, invalid("page_size", "is above %d", maxPage)
 	}
-	after, err := parseToken(msg.GetPageToken())
+	after, err := parseToken(msg.GetPath(), msg.GetPageToken())
 	if err != nil {
 		return nil, err
 	}
@@ -62,22 +65,29 @@ func (s *Service) List(
 	return connect.NewResponse(l.res), nil
 }
 
-// A token is the path of the last entry below the listed directory.
-func formatToken(rel string) string { return base64.RawURLEncoding.EncodeToString([]byte(rel)) }
+// A token is the path of the last entry below the listed directory, after a sum over
+// both, by which a token of another directory, and what is none at all, are noticed.
+func formatToken(root, rel string) string {
+	return base64.RawURLEncoding.EncodeToString(append(tokenSum(root, rel), rel...))
+}
+
+func tokenSum(root, rel string) []byte {
+	return binary.BigEndian.AppendUint32(nil, crc32.ChecksumIEEE([]byte(root+"\x00"+rel)))
+}
 
 // parseToken returns the names of a token's path, none for the first page.
-func parseToken(token string) ([]string, error) {
+func parseToken(root, token string) ([]string, error) {
 	if token == "" {
 		return nil, nil
 	}
 	raw, err := base64.RawURLEncoding.DecodeString(token)
-	if err != nil {
-		return nil, invalid("page_token", "is not one of ours")
+	if err != nil || len(raw) < crc32.Size || !bytes.Equal(raw[:crc32.Size], tokenSum(root, string(raw[crc32.Size:]))) {
+		return nil, invalid("page_token", "is not one of this directory's")
 	}
-	names := strings.Split(string(raw), "/")
+	names := strings.Split(string(raw[crc32.Size:]), "/")
 	for _, name := range names {
 		if name == "" || name == "." || name == ".." || strings.ContainsRune(name, 0) {
-			return nil, invalid("page_token", "is not one of ours")
+			return nil, invalid("page_token", "is not one of this directory's")
 		}
 	}
 	return names, nil
@@ -103,7 +113,7 @@ func (l *lister) run(after []string) error {
 	}
 	err = l.walk(fd, "", 1, after)
 	if errors.Is(err, errPageFull) {
-		l.res.NextPageToken = formatToken(l.last)
+		l.res.NextPageToken = formatToken(l.root, l.last)
 		return nil
 	}
 	return err
@@ -147,11 +157,11 @@ func (l *lister) emit(fd int, rel, name string, level int) error {
 	}
 	rel = path.Join(rel, name)
 	entry, err := entryAt(fd, name, l.absolute(rel), true)
-	if errors.Is(err, unix.ENOENT) {
-		return nil // removed since
+	if err != nil && !errors.Is(err, unix.ENOENT) { // else it was removed since
+		l.report("stat", rel, err)
 	}
-	if err != nil {
-		return err
+	if entry == nil {
+		return nil
 	}
 	size := proto.Size(entry)
 	if l.left == 0 || (l.bytes < size && len(l.res.Entries) > 0) {
@@ -187,12 +197,14 @@ func (l *lister) absolute(rel string) string {
 	return strings.TrimRight(l.root, "/") + "/" + rel
 }
 
-// report notes a directory that could not be read.
+// report notes what could not be read. An error that says itself what was done need
+// not be told.
 func (l *lister) report(operation, rel string, err error) {
 	if len(l.res.Errors) >= maxErrors {
 		return
 	}
 	failed := &fileError{operation: operation, path: display(l.absolute(rel)), err: err}
+	errors.As(err, &failed)
 	detail, _ := failed.detail()
 	l.res.Errors = append(l.res.Errors, detail)
 }

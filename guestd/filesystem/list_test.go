@@ -101,7 +101,9 @@ func TestListOddities(t *testing.T) {
 	}
 	for _, bad := range []*guestv1.FilesystemListRequest{
 		{Path: dir, PageToken: "?"},
-		{Path: dir, PageToken: "Li4vZXRj"}, // ../etc
+		{Path: dir, PageToken: "garbage"},
+		{Path: dir, PageToken: formatToken(t, c)}, // of another directory
+		{Path: dir, PageToken: "Li4vZXRj"},        // ../etc
 		{Path: dir, Depth: 65},
 		{Path: dir, PageSize: 10001},
 	} {
@@ -110,4 +112,49 @@ func TestListOddities(t *testing.T) {
 	}
 	_, err = c.List(t.Context(), connect.NewRequest(&guestv1.FilesystemListRequest{Path: dir + "/bad\uFFFD"}))
 	requireFailure(t, err, connect.CodeNotFound, "ENOENT")
+}
+
+// formatToken returns a token of a request of its own.
+func formatToken(t *testing.T, c guestv1connect.FilesystemClient) string {
+	t.Helper()
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(dir+"/a", nil, 0o644))
+	require.NoError(t, os.WriteFile(dir+"/b", nil, 0o644))
+	require.NoError(t, os.Chmod(filepath.Dir(dir), 0o755))
+	require.NoError(t, os.Chmod(dir, 0o755))
+	res, err := c.List(t.Context(), connect.NewRequest(&guestv1.FilesystemListRequest{Path: dir, PageSize: 1}))
+	require.NoError(t, err)
+	require.NotEmpty(t, res.Msg.GetNextPageToken())
+	return res.Msg.GetNextPageToken()
+}
+
+// TestListUnreadable: what cannot be looked at hides nothing else.
+func TestListUnreadable(t *testing.T) {
+	t.Parallel()
+	if os.Getuid() != 0 {
+		t.Skip("needs root, to make what the user of guestd may not read")
+	}
+	c, dir := serve(t)
+	require.NoError(t, os.MkdirAll(dir+"/blind", 0o755))
+	require.NoError(t, os.WriteFile(dir+"/blind/file", nil, 0o644))
+	require.NoError(t, os.WriteFile(dir+"/later", nil, 0o644))
+	require.NoError(t, os.Chmod(dir+"/blind", 0o744)) // its names may be read, no more
+	res, err := c.List(t.Context(), connect.NewRequest(&guestv1.FilesystemListRequest{Path: dir, Depth: 9}))
+	require.NoError(t, err)
+	require.Len(t, res.Msg.GetEntries(), 2)
+	require.Len(t, res.Msg.GetErrors(), 1)
+	require.Equal(t, dir+"/blind", res.Msg.GetErrors()[0].GetPath())
+
+	// The links of another user's process.
+	res, err = c.List(t.Context(), connect.NewRequest(&guestv1.FilesystemListRequest{Path: "/proc/1"}))
+	require.NoError(t, err)
+	require.NotEmpty(t, res.Msg.GetErrors())
+	for _, entry := range res.Msg.GetEntries() {
+		if entry.GetPath() == "/proc/1/cwd" {
+			require.Equal(t, guestv1.FileType_FILE_TYPE_SYMLINK, entry.GetType())
+			require.Empty(t, entry.GetLinkTarget())
+		}
+	}
+	require.Equal(t, "/proc/1/cwd", res.Msg.GetErrors()[0].GetPath())
+	require.Equal(t, "readlink", res.Msg.GetErrors()[0].GetOperation())
 }

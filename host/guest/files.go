@@ -100,7 +100,7 @@ type Listing struct {
 	Entries []*guestv1.Entry
 	// Truncated: there are more entries than the limit.
 	Truncated bool
-	// Errors are directories below that could not be read.
+	// Errors are what could not be read below.
 	Errors []*guestv1.FileError
 }
 

@@ -569,7 +569,8 @@ type FilesystemListResponse struct {
 	Entries []*Entry `protobuf:"bytes,1,rep,name=entries,proto3" json:"entries,omitempty"`
 	// Set when more follow.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
-	// Directories that could not be read, at most 100.
+	// What could not be read, at most 100: directories, files that cannot be looked at
+	// (they have no entry), and symbolic links (their entry has no link_target).
 	Errors        []*FileError `protobuf:"bytes,3,rep,name=errors,proto3" json:"errors,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
