@@ -22,6 +22,7 @@ func archives() []Scenario {
 		{"archives that leave their directory", None, archivesThatLeave},
 		{"broken archives", None, brokenArchives},
 		{"an archive that breaks off in a file", None, archiveBreaksOff},
+		{"an archive of what cannot all be read", None, unreadableArchive},
 	}
 }
 
@@ -188,4 +189,30 @@ func archiveBreaksOff(ctx context.Context, t *testing.T, g *Guest) {
 	eventually(ctx, t, func() bool { return strings.Count(list(), "\n") > 2 }) // it is on its way
 	cut()
 	eventually(ctx, t, func() bool { return list() == "file\nold\n" })
+}
+
+// unreadableArchive: what cannot be read is told, and the rest is there.
+func unreadableArchive(ctx context.Context, t *testing.T, g *Guest) {
+	dir := g.dir(ctx, t)
+	made := g.run(ctx, t, argv("sh", "-c", `cd "$1"; mkdir -p tree/closed tree/open; cd tree; echo a >a; echo b >b; ln b c
+		echo d >closed/d; echo e >open/e; chmod 0 b closed`, "sh", dir))
+	require.Zero(t, made.exited.GetExitCode(), made.stderr.String())
+	if _, _, err := g.read(ctx, &guestv1.FilesystemReadRequest{Path: dir + "/tree/b"}); err == nil {
+		t.Skip("this guestd may read everything")
+	}
+	data, done, err := g.archiveOut(ctx, dir+"/tree")
+	require.NoError(t, err)
+	require.EqualValues(t, 3, done.GetUnreadable())
+	for i, name := range []string{"b", "c", "closed"} {
+		require.Equal(t, dir+"/tree/"+name, done.GetErrors()[i].GetPath())
+		require.Equal(t, "EACCES", done.GetErrors()[i].GetErrnoName())
+	}
+	_, err = g.archiveIn(ctx, dir+"/copy", data)
+	require.NoError(t, err)
+	list := g.run(ctx, t, argv("sh", "-c", `cd "$1"/copy; find . | LC_ALL=C sort; chmod 700 closed ../tree/closed`, "sh", dir))
+	require.Equal(t, ".\n./a\n./closed\n./open\n./open/e\n", list.stdout.String())
+
+	// Of the path itself it is an error.
+	_, _, err = g.archiveOut(ctx, dir+"/tree/b")
+	refused(t, err, connect.CodePermissionDenied, "b")
 }

@@ -278,6 +278,23 @@ func (c *cancelled) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// TestTooDeep: what cannot be packed is noted by name, and the rest is packed.
+func TestTooDeep(t *testing.T) {
+	t.Parallel()
+	from, to := t.TempDir(), t.TempDir()
+	require.NoError(t, os.MkdirAll(filepath.Join(from, "a"+strings.Repeat("/d", 520)), 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(from, "b"), []byte("new"), 0o600))
+	var archive bytes.Buffer
+	res, err := tartree.Pack(t.Context(), openRoot(t, from), ".", "", &archive)
+	require.NoError(t, err)
+	require.EqualValues(t, 1, res.Unreadable)
+	require.Len(t, res.Failures, 1)
+	require.Equal(t, "a"+strings.Repeat("/d", 512), res.Failures[0].Name)
+	_, err = tartree.Unpack(t.Context(), openRoot(t, to), &archive, tartree.Options{})
+	require.NoError(t, err)
+	require.FileExists(t, filepath.Join(to, "b"))
+}
+
 // TestInTheWay: an empty directory gives way to a file, one that holds something does
 // not.
 func TestInTheWay(t *testing.T) {

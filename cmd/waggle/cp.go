@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -135,8 +136,20 @@ func (c *cpCmd) send(ctx context.Context, g *target, root *os.Root, name, as, in
 	if err != nil {
 		return err
 	}
-	warn(res.Skipped, res.Changed)
-	return nil
+	var unread []string
+	for _, f := range res.Failures {
+		unread = append(unread, fmt.Sprintf("%s: %v", filepath.Join(c.From, f.Name), reason(f.Err)))
+	}
+	return warn(res.Skipped, res.Changed, res.Unreadable, unread)
+}
+
+// reason is an error without the name that it is about.
+func reason(err error) error {
+	var p *fs.PathError
+	if errors.As(err, &p) {
+		return p.Err
+	}
+	return err
 }
 
 // guestDir says whether there is a directory.
@@ -153,8 +166,11 @@ func (c *cpCmd) out(ctx context.Context, g *target, from string) error {
 	req := &guestv1.FilesystemArchiveOutRequest{Path: from, AsRoot: c.AsRoot}
 	if c.To == "-" {
 		if c.Tar {
-			_, err := g.ArchiveOut(ctx, req, os.Stdout)
-			return err
+			done, err := g.ArchiveOut(ctx, req, os.Stdout)
+			if err != nil {
+				return err
+			}
+			return warnGuest(done)
 		}
 		_, err := g.ReadFile(ctx, &guestv1.FilesystemReadRequest{Path: from, AsRoot: c.AsRoot}, os.Stdout)
 		if connect.CodeOf(err) == connect.CodeFailedPrecondition {
@@ -180,67 +196,4 @@ func (c *cpCmd) out(ctx context.Context, g *target, from string) error {
 		return c.receive(ctx, g, req, to)
 	}
 	return c.receiveFile(ctx, g, req, to)
-}
-
-// receiveFile unpacks beside the file's new place and moves it there, so that the
-// name is right and the file whole.
-func (c *cpCmd) receiveFile(ctx context.Context, g *target, req *guestv1.FilesystemArchiveOutRequest, to string) (err error) {
-	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
-		return err
-	}
-	temp, err := os.MkdirTemp(filepath.Dir(to), ".waggle-cp-")
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(temp)) }()
-	if err := c.receive(ctx, g, req, temp); err != nil {
-		return err
-	}
-	names, err := os.ReadDir(temp)
-	if err != nil {
-		return err
-	}
-	if len(names) != 1 || names[0].IsDir() {
-		return fmt.Errorf("%s is not a file that can be copied", req.GetPath())
-	}
-	return os.Rename(filepath.Join(temp, names[0].Name()), to)
-}
-
-// receive packs there and unpacks here. The guest's archive stays below to.
-func (c *cpCmd) receive(ctx context.Context, g *target, req *guestv1.FilesystemArchiveOutRequest, to string) error {
-	root, err := os.OpenRoot(to)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = root.Close() }() // its files are closed and checked
-	bar := newBar("copied", c.Quiet)
-	defer bar.end()
-	r, w := io.Pipe()
-	sent := make(chan *guestv1.ArchiveSummary, 1)
-	go func() { // ends when r is closed
-		done, err := g.ArchiveOut(ctx, req, w)
-		sent <- done
-		_ = w.CloseWithError(err)
-	}()
-	_, err = tartree.Unpack(ctx, root, io.TeeReader(r, bar), tartree.Options{Owners: c.AsRoot && os.Getuid() == 0})
-	if err == nil {
-		_, err = io.Copy(io.Discard, r) // up to the guest's last word
-	}
-	_ = r.CloseWithError(err)
-	done := <-sent
-	bar.end()
-	if err != nil {
-		return err
-	}
-	warn(done.GetSkipped(), done.GetChanged())
-	return nil
-}
-
-func warn(skipped, changed uint64) {
-	if skipped > 0 {
-		fmt.Fprintf(os.Stderr, "waggle: left out: %s\n", counted(skipped, "device, FIFO or socket", "devices, FIFOs or sockets"))
-	}
-	if changed > 0 {
-		fmt.Fprintf(os.Stderr, "waggle: changed while copied, and filled up with zeros or cut off: %s\n", counted(changed, "file", "files"))
-	}
 }

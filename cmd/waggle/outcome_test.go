@@ -59,6 +59,14 @@ func TestLeftRunning(t *testing.T) {
 	}
 }
 
+// TestWarn: a copy without what cannot be read has failed.
+func TestWarn(t *testing.T) {
+	t.Parallel()
+	require.NoError(t, warn(1, 2, 0, nil))
+	require.EqualError(t, warn(0, 0, 1, []string{"/a: EACCES"}), "all was copied but for 1 file or directory that cannot be read")
+	require.EqualError(t, warnGuest(&guestv1.ArchiveSummary{Unreadable: 2}), "all was copied but for 2 files or directories that cannot be read")
+}
+
 // TestExecState: what lives on is not what has ended.
 func TestExecState(t *testing.T) {
 	t.Parallel()

@@ -46,9 +46,24 @@ func (s *Service) ArchiveOut(
 	if err != nil {
 		return archiveFailure(err)
 	}
-	return stream.Send(&guestv1.FilesystemArchiveOutResponse{Done: &guestv1.ArchiveSummary{
-		Entries: res.Entries, Bytes: res.Bytes, Skipped: res.Skipped, Changed: res.Changed,
-	}})
+	done := &guestv1.ArchiveSummary{
+		Entries: res.Entries, Bytes: res.Bytes, Skipped: res.Skipped, Changed: res.Changed, Unreadable: res.Unreadable,
+	}
+	for _, f := range res.Failures {
+		done.Errors = append(done.Errors, archiveError(path.Join(req.Msg.GetPath(), f.Name), f.Err))
+	}
+	return stream.Send(&guestv1.FilesystemArchiveOutResponse{Done: done})
+}
+
+// archiveError describes an error of os.Root on the file at path.
+func archiveError(path string, err error) *guestv1.FileError {
+	failed := &fileError{operation: "read", path: display(path), err: err}
+	var p *fs.PathError
+	if errors.As(err, &p) {
+		failed.operation = p.Op
+	}
+	detail, _ := failed.detail()
+	return detail
 }
 
 // openTree returns a root and the name in it that path means: the directory

@@ -1632,7 +1632,12 @@ type ArchiveSummary struct {
 	Skipped uint64 `protobuf:"varint,3,opt,name=skipped,proto3" json:"skipped,omitempty"`
 	// Files that changed their size meanwhile: they are filled up with zeros or
 	// cut off.
-	Changed       uint64 `protobuf:"varint,4,opt,name=changed,proto3" json:"changed,omitempty"`
+	Changed uint64 `protobuf:"varint,4,opt,name=changed,proto3" json:"changed,omitempty"`
+	// Files, directories and links that could not be read and are left out, or the part
+	// of a file that could not, which is filled up with zeros.
+	Unreadable uint64 `protobuf:"varint,5,opt,name=unreadable,proto3" json:"unreadable,omitempty"`
+	// The first of them, at most 20.
+	Errors        []*FileError `protobuf:"bytes,6,rep,name=errors,proto3" json:"errors,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1693,6 +1698,20 @@ func (x *ArchiveSummary) GetChanged() uint64 {
 		return x.Changed
 	}
 	return 0
+}
+
+func (x *ArchiveSummary) GetUnreadable() uint64 {
+	if x != nil {
+		return x.Unreadable
+	}
+	return 0
+}
+
+func (x *ArchiveSummary) GetErrors() []*FileError {
+	if x != nil {
+		return x.Errors
+	}
+	return nil
 }
 
 // FilesystemArchiveInRequest is one message of an upload.
@@ -2005,12 +2024,16 @@ const file_waggle_guest_v1_filesystem_proto_rawDesc = "" +
 	"\aas_root\x18\x02 \x01(\bR\x06asRoot\"g\n" +
 	"\x1cFilesystemArchiveOutResponse\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\x123\n" +
-	"\x04done\x18\x02 \x01(\v2\x1f.waggle.guest.v1.ArchiveSummaryR\x04done\"t\n" +
+	"\x04done\x18\x02 \x01(\v2\x1f.waggle.guest.v1.ArchiveSummaryR\x04done\"\xc8\x01\n" +
 	"\x0eArchiveSummary\x12\x18\n" +
 	"\aentries\x18\x01 \x01(\x04R\aentries\x12\x14\n" +
 	"\x05bytes\x18\x02 \x01(\x04R\x05bytes\x12\x18\n" +
 	"\askipped\x18\x03 \x01(\x04R\askipped\x12\x18\n" +
-	"\achanged\x18\x04 \x01(\x04R\achanged\"q\n" +
+	"\achanged\x18\x04 \x01(\x04R\achanged\x12\x1e\n" +
+	"\n" +
+	"unreadable\x18\x05 \x01(\x04R\n" +
+	"unreadable\x122\n" +
+	"\x06errors\x18\x06 \x03(\v2\x1a.waggle.guest.v1.FileErrorR\x06errors\"q\n" +
 	"\x1aFilesystemArchiveInRequest\x122\n" +
 	"\x04open\x18\x01 \x01(\v2\x1c.waggle.guest.v1.ArchiveOpenH\x00R\x04open\x12\x14\n" +
 	"\x04data\x18\x02 \x01(\fH\x00R\x04dataB\t\n" +
@@ -2111,32 +2134,33 @@ var file_waggle_guest_v1_filesystem_proto_depIdxs = []int32{
 	2,  // 9: waggle.guest.v1.FilesystemMoveResponse.entry:type_name -> waggle.guest.v1.Entry
 	1,  // 10: waggle.guest.v1.FilesystemWatchResponse.kind:type_name -> waggle.guest.v1.ChangeKind
 	23, // 11: waggle.guest.v1.FilesystemArchiveOutResponse.done:type_name -> waggle.guest.v1.ArchiveSummary
-	25, // 12: waggle.guest.v1.FilesystemArchiveInRequest.open:type_name -> waggle.guest.v1.ArchiveOpen
-	4,  // 13: waggle.guest.v1.Filesystem.Stat:input_type -> waggle.guest.v1.FilesystemStatRequest
-	6,  // 14: waggle.guest.v1.Filesystem.List:input_type -> waggle.guest.v1.FilesystemListRequest
-	8,  // 15: waggle.guest.v1.Filesystem.Read:input_type -> waggle.guest.v1.FilesystemReadRequest
-	10, // 16: waggle.guest.v1.Filesystem.Write:input_type -> waggle.guest.v1.FilesystemWriteRequest
-	13, // 17: waggle.guest.v1.Filesystem.MakeDir:input_type -> waggle.guest.v1.FilesystemMakeDirRequest
-	15, // 18: waggle.guest.v1.Filesystem.Remove:input_type -> waggle.guest.v1.FilesystemRemoveRequest
-	17, // 19: waggle.guest.v1.Filesystem.Move:input_type -> waggle.guest.v1.FilesystemMoveRequest
-	19, // 20: waggle.guest.v1.Filesystem.Watch:input_type -> waggle.guest.v1.FilesystemWatchRequest
-	21, // 21: waggle.guest.v1.Filesystem.ArchiveOut:input_type -> waggle.guest.v1.FilesystemArchiveOutRequest
-	24, // 22: waggle.guest.v1.Filesystem.ArchiveIn:input_type -> waggle.guest.v1.FilesystemArchiveInRequest
-	5,  // 23: waggle.guest.v1.Filesystem.Stat:output_type -> waggle.guest.v1.FilesystemStatResponse
-	7,  // 24: waggle.guest.v1.Filesystem.List:output_type -> waggle.guest.v1.FilesystemListResponse
-	9,  // 25: waggle.guest.v1.Filesystem.Read:output_type -> waggle.guest.v1.FilesystemReadResponse
-	12, // 26: waggle.guest.v1.Filesystem.Write:output_type -> waggle.guest.v1.FilesystemWriteResponse
-	14, // 27: waggle.guest.v1.Filesystem.MakeDir:output_type -> waggle.guest.v1.FilesystemMakeDirResponse
-	16, // 28: waggle.guest.v1.Filesystem.Remove:output_type -> waggle.guest.v1.FilesystemRemoveResponse
-	18, // 29: waggle.guest.v1.Filesystem.Move:output_type -> waggle.guest.v1.FilesystemMoveResponse
-	20, // 30: waggle.guest.v1.Filesystem.Watch:output_type -> waggle.guest.v1.FilesystemWatchResponse
-	22, // 31: waggle.guest.v1.Filesystem.ArchiveOut:output_type -> waggle.guest.v1.FilesystemArchiveOutResponse
-	26, // 32: waggle.guest.v1.Filesystem.ArchiveIn:output_type -> waggle.guest.v1.FilesystemArchiveInResponse
-	23, // [23:33] is the sub-list for method output_type
-	13, // [13:23] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	3,  // 12: waggle.guest.v1.ArchiveSummary.errors:type_name -> waggle.guest.v1.FileError
+	25, // 13: waggle.guest.v1.FilesystemArchiveInRequest.open:type_name -> waggle.guest.v1.ArchiveOpen
+	4,  // 14: waggle.guest.v1.Filesystem.Stat:input_type -> waggle.guest.v1.FilesystemStatRequest
+	6,  // 15: waggle.guest.v1.Filesystem.List:input_type -> waggle.guest.v1.FilesystemListRequest
+	8,  // 16: waggle.guest.v1.Filesystem.Read:input_type -> waggle.guest.v1.FilesystemReadRequest
+	10, // 17: waggle.guest.v1.Filesystem.Write:input_type -> waggle.guest.v1.FilesystemWriteRequest
+	13, // 18: waggle.guest.v1.Filesystem.MakeDir:input_type -> waggle.guest.v1.FilesystemMakeDirRequest
+	15, // 19: waggle.guest.v1.Filesystem.Remove:input_type -> waggle.guest.v1.FilesystemRemoveRequest
+	17, // 20: waggle.guest.v1.Filesystem.Move:input_type -> waggle.guest.v1.FilesystemMoveRequest
+	19, // 21: waggle.guest.v1.Filesystem.Watch:input_type -> waggle.guest.v1.FilesystemWatchRequest
+	21, // 22: waggle.guest.v1.Filesystem.ArchiveOut:input_type -> waggle.guest.v1.FilesystemArchiveOutRequest
+	24, // 23: waggle.guest.v1.Filesystem.ArchiveIn:input_type -> waggle.guest.v1.FilesystemArchiveInRequest
+	5,  // 24: waggle.guest.v1.Filesystem.Stat:output_type -> waggle.guest.v1.FilesystemStatResponse
+	7,  // 25: waggle.guest.v1.Filesystem.List:output_type -> waggle.guest.v1.FilesystemListResponse
+	9,  // 26: waggle.guest.v1.Filesystem.Read:output_type -> waggle.guest.v1.FilesystemReadResponse
+	12, // 27: waggle.guest.v1.Filesystem.Write:output_type -> waggle.guest.v1.FilesystemWriteResponse
+	14, // 28: waggle.guest.v1.Filesystem.MakeDir:output_type -> waggle.guest.v1.FilesystemMakeDirResponse
+	16, // 29: waggle.guest.v1.Filesystem.Remove:output_type -> waggle.guest.v1.FilesystemRemoveResponse
+	18, // 30: waggle.guest.v1.Filesystem.Move:output_type -> waggle.guest.v1.FilesystemMoveResponse
+	20, // 31: waggle.guest.v1.Filesystem.Watch:output_type -> waggle.guest.v1.FilesystemWatchResponse
+	22, // 32: waggle.guest.v1.Filesystem.ArchiveOut:output_type -> waggle.guest.v1.FilesystemArchiveOutResponse
+	26, // 33: waggle.guest.v1.Filesystem.ArchiveIn:output_type -> waggle.guest.v1.FilesystemArchiveInResponse
+	24, // [24:34] is the sub-list for method output_type
+	14, // [14:24] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_waggle_guest_v1_filesystem_proto_init() }

@@ -82,7 +82,8 @@ type FilesystemClient interface {
 	Watch(context.Context, *connect.Request[v1.FilesystemWatchRequest]) (*connect.ServerStreamForClient[v1.FilesystemWatchResponse], error)
 	// ArchiveOut streams a tree as a tar archive (POSIX.1-2001): files, directories,
 	// symbolic links, hard links within the tree, permissions, owners and times;
-	// holes as holes (GNU tar's PAX 1.0). An error ends the stream after a part of it.
+	// holes as holes (GNU tar's PAX 1.0). What is below the path and cannot be read is
+	// left out and told at the end; any other error ends the stream after a part of it.
 	ArchiveOut(context.Context, *connect.Request[v1.FilesystemArchiveOutRequest]) (*connect.ServerStreamForClient[v1.FilesystemArchiveOutResponse], error)
 	// ArchiveIn unpacks a tar archive below a directory. Each regular file is written
 	// under a temporary name and renamed when it is whole, without a sync. What was
@@ -252,7 +253,8 @@ type FilesystemHandler interface {
 	Watch(context.Context, *connect.Request[v1.FilesystemWatchRequest], *connect.ServerStream[v1.FilesystemWatchResponse]) error
 	// ArchiveOut streams a tree as a tar archive (POSIX.1-2001): files, directories,
 	// symbolic links, hard links within the tree, permissions, owners and times;
-	// holes as holes (GNU tar's PAX 1.0). An error ends the stream after a part of it.
+	// holes as holes (GNU tar's PAX 1.0). What is below the path and cannot be read is
+	// left out and told at the end; any other error ends the stream after a part of it.
 	ArchiveOut(context.Context, *connect.Request[v1.FilesystemArchiveOutRequest], *connect.ServerStream[v1.FilesystemArchiveOutResponse]) error
 	// ArchiveIn unpacks a tar archive below a directory. Each regular file is written
 	// under a temporary name and renamed when it is whole, without a sync. What was
