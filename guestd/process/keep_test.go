@@ -5,6 +5,7 @@
 package process_test
 
 import (
+	"runtime"
 	"testing"
 	"time"
 
@@ -38,4 +39,28 @@ func TestKeep(t *testing.T) {
 	left(1)
 	f.service.Keep(time.Nanosecond, 0, 0)
 	left(0)
+}
+
+// TestKeptIsSmall: what is kept of an ended exec is its outcome, not the memory that it
+// was read with: guestd has little. Not parallel: it measures the heap.
+func TestKeptIsSmall(t *testing.T) {
+	const execs, each = 200, 8 << 10
+	f := newFixture(t)
+	heap := func() int64 {
+		var m runtime.MemStats
+		for range 2 { // what a pool holds survives one collection
+			runtime.GC()
+		}
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	run := func(n int) {
+		for range n {
+			f.must(t, argv("true"))
+		}
+	}
+	run(20) // what grows once
+	before := heap()
+	run(execs)
+	require.Less(t, heap()-before, int64(execs*each))
 }

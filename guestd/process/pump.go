@@ -45,6 +45,9 @@ func newPump(from *source, out *spool.Spool, to spool.Stream) *pump {
 func (p *pump) run() {
 	defer close(p.done)
 	p.small = make([]byte, smallRead)
+	// The exec is kept for an hour, and this would be most of what it takes: with some
+	// hundred of them the collector would have no room left within guestd's limit.
+	defer func() { p.small = nil }()
 	flushed := false
 	var gather gatherer
 	for {
