@@ -112,6 +112,10 @@ func (c *Client) Close() error {
 	return nil
 }
 
+// CloseIdle closes the connection when no call is on it. guestd, once it was asked
+// to end, waits a moment for its connections: one that nobody uses only delays it.
+func (c *Client) CloseIdle() { c.transport.CloseIdleConnections() }
+
 // errClosed ends a dial that a Close overtook.
 var errClosed = errors.New("guest client is closed")
 

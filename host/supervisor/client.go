@@ -154,6 +154,7 @@ func orEnded(dir string, err error) error {
 // Stop ends the machine and returns when nothing of it is left. Zero grace cuts
 // the power. A machine that has gone meanwhile is ErrGone.
 func (c *Client) Stop(ctx context.Context, grace time.Duration, reason string) (*hostv1.State, error) {
+	c.guest.CloseIdle()
 	resp, err := c.api.Stop(ctx, connect.NewRequest(&hostv1.SupervisorStopRequest{
 		Grace: durationpb.New(grace), Reason: reason,
 	}))
