@@ -67,7 +67,10 @@ func anotherUser(ctx context.Context, t *testing.T, g *Guest) {
 	for _, user := range []string{"nobody", "4711"} {
 		start := shell("id -u; id -G; echo $USER; grep NoNewPrivs /proc/self/status")
 		start.User = user
-		lines := strings.Fields(g.run(ctx, t, start).stdout.String())
+		r := g.run(ctx, t, start)
+		require.Nil(t, r.exited.GetSpawnFailure(), user)
+		lines := strings.Fields(r.stdout.String())
+		require.NotEmpty(t, lines, user)
 		require.NotEqual(t, "0", lines[0])
 		require.Equal(t, []string{user, "NoNewPrivs:", "1"}, lines[len(lines)-3:])
 		require.NotContains(t, lines[1:len(lines)-3], "0", "none of guestd's groups")

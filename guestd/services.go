@@ -21,7 +21,6 @@ import (
 	"github.com/stacklok/waggle/guestd/filesystem"
 	"github.com/stacklok/waggle/guestd/packages"
 	"github.com/stacklok/waggle/guestd/process"
-	"github.com/stacklok/waggle/guestd/process/spawn"
 	"github.com/stacklok/waggle/guestd/reap"
 	"github.com/stacklok/waggle/guestd/system"
 	"github.com/stacklok/waggle/proto/gen/waggle/guest/v1/guestv1connect"
@@ -81,7 +80,7 @@ func newServices(cfg Config) (_ *services, err error) {
 	s.system = system.New(system.Config{
 		Machine: cfg.Machine, Meter: s.activity, Defaults: defaults, Execs: s.process, Tree: s.tree, Log: cfg.Log,
 	})
-	s.filesystem = filesystem.New(func() (filesystem.User, error) { return findUser(defaults.User()) })
+	s.filesystem = filesystem.New(func() (filesystem.User, error) { return fileUser(defaults) })
 	s.inner = startInner(s.process)
 	s.packages = packages.New(s.inner.client())
 	return s, nil
@@ -107,9 +106,9 @@ func (s *services) prepare(cfg Config) (spools string, err error) {
 	return spools, nil
 }
 
-// findUser returns the identity of a user for file work.
-func findUser(name string) (filesystem.User, error) {
-	found, err := spawn.FindUser(name)
+// fileUser returns the identity of the workload user for file work.
+func fileUser(defaults *process.Defaults) (filesystem.User, error) {
+	found, err := defaults.Account()
 	if err != nil {
 		return filesystem.User{}, err
 	}

@@ -6,6 +6,7 @@ package process
 
 import (
 	"maps"
+	"os"
 	"sync"
 
 	"github.com/stacklok/waggle/guestd/process/spawn"
@@ -23,6 +24,8 @@ const (
 type Defaults struct {
 	mu   sync.Mutex
 	user string
+	// last is who that was when it was last found.
+	last *spawn.User
 	cwd  string
 	env  map[string]string
 }
@@ -34,7 +37,7 @@ func NewDefaults(user string) *Defaults { return &Defaults{user: user} }
 func (d *Defaults) SetUser(user string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.user = user
+	d.user, d.last = user, nil
 }
 
 // SetCwd sets the working directory; empty means the user's home.
@@ -58,23 +61,57 @@ func (d *Defaults) User() string {
 	return d.user
 }
 
+// Account finds the workload user. When passwd(5) no longer knows it, because
+// something in the guest has broken the file, it is who it was before: the commands
+// that could mend the file run on. An error is a *spawn.Failure.
+func (d *Defaults) Account() (*spawn.User, error) {
+	name := d.User()
+	found, err := spawn.FindUser(name)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch {
+	case d.user != name: // changed meanwhile
+	case err == nil:
+		d.last = found
+	case d.last != nil:
+		return d.last, nil
+	}
+	return found, err
+}
+
+// account finds who a command is for.
+func (d *Defaults) account(start *guestv1.Start) (*spawn.User, error) {
+	switch {
+	case start.GetAsRoot():
+		return spawn.FindUser("0")
+	case start.GetUser() != "":
+		return spawn.FindUser(start.GetUser())
+	}
+	return d.Account()
+}
+
+// homeOf is where a command of a user starts that has named no directory: a user of
+// the system may have a home that nobody has made, for which login(1) takes / too.
+func homeOf(user *spawn.User, start *guestv1.Start) string {
+	if start.GetUser() != "" {
+		if _, err := os.Stat(user.Home); err != nil {
+			return "/"
+		}
+	}
+	return user.Home
+}
+
 // command fills in what start leaves open. An error is a *spawn.Failure.
 func (d *Defaults) command(start *guestv1.Start) (*spawn.Command, error) {
 	d.mu.Lock()
-	name, cwd, extra := d.user, d.cwd, d.env // SetEnv replaces the map, never changes it
+	cwd, extra := d.cwd, d.env // SetEnv replaces the map, never changes it
 	d.mu.Unlock()
-	if start.GetUser() != "" {
-		name = start.GetUser()
-	}
-	if start.GetAsRoot() {
-		name = "0"
-	}
-	user, err := spawn.FindUser(name)
+	user, err := d.account(start)
 	if err != nil {
 		return nil, err
 	}
 	if cwd == "" {
-		cwd = user.Home
+		cwd = homeOf(user, start)
 	}
 	if start.GetCwd() != "" {
 		cwd = start.GetCwd()

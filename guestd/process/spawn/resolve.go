@@ -45,12 +45,14 @@ func resolve(cmd *Command) (string, *Failure) {
 }
 
 func checkDir(dir string) *Failure {
-	err := unix.Faccessat(unix.AT_FDCWD, dir, unix.X_OK, unix.AT_EACCESS)
-	if err == nil {
-		var info os.FileInfo
-		if info, err = os.Stat(dir); err == nil && !info.IsDir() {
-			err = unix.ENOTDIR
-		}
+	// What it is comes first: of a plain file the kernel only says EACCES.
+	info, err := os.Stat(dir)
+	switch {
+	case err != nil:
+	case !info.IsDir():
+		err = unix.ENOTDIR
+	default:
+		err = unix.Faccessat(unix.AT_FDCWD, dir, unix.X_OK, unix.AT_EACCESS)
 	}
 	if err == nil {
 		return nil

@@ -95,7 +95,7 @@ func TestFailures(t *testing.T) {
 		"wrong format":      {[]string{garbage}, path, "/", guestv1.SpawnFailureKind_SPAWN_FAILURE_KIND_BAD_FORMAT, unix.ENOEXEC, "exec"},
 		"no interpreter":    {[]string{orphan}, path, "/", guestv1.SpawnFailureKind_SPAWN_FAILURE_KIND_BAD_FORMAT, unix.ENOENT, "exec"},
 		"no such cwd":       {[]string{"true"}, path, "/no/such/dir", guestv1.SpawnFailureKind_SPAWN_FAILURE_KIND_BAD_CWD, unix.ENOENT, "chdir"},
-		"cwd is a file":     {[]string{"true"}, path, plain, guestv1.SpawnFailureKind_SPAWN_FAILURE_KIND_BAD_CWD, unix.EACCES, "chdir"},
+		"cwd is a file":     {[]string{"true"}, path, plain, guestv1.SpawnFailureKind_SPAWN_FAILURE_KIND_BAD_CWD, unix.ENOTDIR, "chdir"},
 		"arguments":         {[]string{"true", strings.Repeat("a", 200<<10)}, path, "/", guestv1.SpawnFailureKind_SPAWN_FAILURE_KIND_ARGUMENTS_TOO_LARGE, unix.E2BIG, "exec"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -210,6 +210,17 @@ func TestFindUser(t *testing.T) {
 		require.ErrorAs(t, err, &f, name)
 		require.Equal(t, guestv1.SpawnFailureKind_SPAWN_FAILURE_KIND_BAD_USER, f.Kind)
 	}
+	// What root may have put there instead must not hold up anybody.
+	require.NoError(t, unix.Mkfifo(dir+"/fifo", 0o644))
+	for _, file := range []string{dir + "/fifo", dir, "/dev/zero"} {
+		_, err := findUser("sandbox", file, group)
+		require.ErrorContains(t, err, "not a regular file")
+		u, err := findUser("0", file, group)
+		require.NoError(t, err, "root can mend it")
+		require.Equal(t, &User{Name: "0", Home: "/", Shell: "/bin/sh"}, u)
+	}
+	_, err := findUser("sandbox", dir+"/missing", group)
+	require.ErrorContains(t, err, `user "sandbox" does not exist`)
 }
 
 // TestTimerSlack: timers of commands are exact, whatever those of guestd are.

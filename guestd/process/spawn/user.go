@@ -7,6 +7,7 @@ package spawn
 import (
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"os"
 	"slices"
@@ -15,6 +16,7 @@ import (
 	"syscall"
 
 	"github.com/moby/sys/user"
+	"golang.org/x/sys/unix"
 
 	guestv1 "github.com/stacklok/waggle/proto/gen/waggle/guest/v1"
 )
@@ -44,9 +46,9 @@ func findUser(name, passwd, group string) (*User, error) {
 		return u, err
 	}
 	u.Groups = nil
-	found, err := user.ParseGroupFileFilter(group, func(g user.Group) bool { return g.Name == only })
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, badUser(fmt.Sprintf("read %s: %v", group, err))
+	found, err := accounts(group, user.ParseGroupFilter, func(g user.Group) bool { return g.Name == only })
+	if err != nil {
+		return nil, err
 	}
 	if len(found) > 0 {
 		u.GID = uint32(found[0].Gid)
@@ -65,11 +67,11 @@ func findAccount(name, passwd, group string) (*User, error) {
 	if nerr != nil || uid == math.MaxUint32 { // -1 means "leave as it is"
 		uid = math.MaxUint64
 	}
-	found, err := user.ParsePasswdFileFilter(passwd, func(u user.User) bool {
+	found, err := accounts(passwd, user.ParsePasswdFilter, func(u user.User) bool {
 		return u.Name == name || uint64(u.Uid) == uid
 	})
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, badUser(fmt.Sprintf("read %s: %v", passwd, err))
+	if err != nil && uid == math.MaxUint64 { // a number needs no file: root can still mend it
+		return nil, err
 	}
 	if len(found) == 0 {
 		if uid == math.MaxUint64 {
@@ -87,16 +89,40 @@ func findAccount(name, passwd, group string) (*User, error) {
 	if u.Shell == "" {
 		u.Shell = "/bin/sh" // passwd(5)
 	}
-	groups, err := user.ParseGroupFileFilter(group, func(g user.Group) bool {
+	groups, err := accounts(group, user.ParseGroupFilter, func(g user.Group) bool {
 		return slices.Contains(g.List, f.Name)
 	})
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, badUser(fmt.Sprintf("read %s: %v", group, err))
+	if err != nil {
+		return nil, err
 	}
 	for _, g := range groups {
 		u.Groups = append(u.Groups, uint32(g.Gid))
 	}
 	return u, nil
+}
+
+// maxAccounts bounds passwd(5) and group(5) in bytes.
+const maxAccounts = 16 << 20
+
+// accounts reads a file that root of the guest may have replaced by anything: one
+// that is missing has nobody in it, and a FIFO must not hold up the caller.
+func accounts[T any](file string, parse func(io.Reader, func(T) bool) ([]T, error), want func(T) bool) ([]T, error) {
+	f, err := os.OpenFile(file, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, badUser(fmt.Sprintf("open %s: %v", file, err))
+	}
+	defer func() { _ = f.Close() }() // only read
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return nil, badUser(fmt.Sprintf("read %s: not a regular file", file))
+	}
+	found, err := parse(io.LimitReader(f, maxAccounts), want)
+	if err != nil {
+		return nil, badUser(fmt.Sprintf("read %s: %v", file, err))
+	}
+	return found, nil
 }
 
 func badUser(message string) *Failure {
