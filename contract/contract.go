@@ -62,7 +62,7 @@ type Scenario struct {
 // Scenarios returns all of them.
 func Scenarios() []Scenario {
 	return slices.Concat(running(), names(), ends(), trees(), outputs(),
-		files(), archives(), watches(), installs(), machines(), limits())
+		files(), owners(), archives(), watches(), installs(), machines(), limits())
 }
 
 // Run runs the scenarios, those that ask to be alone first and then the others side

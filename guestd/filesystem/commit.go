@@ -8,21 +8,32 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// commit gives the file its mode and owner, writes it to the disk and gives it
-// its name. It runs with the rights of the user, who may not give files away:
-// the owner of a file of somebody else is then not kept.
-func (t *target) commit() error {
-	if t.owner != nil && t.temp != "" {
-		if err := t.keepOwner(); err != nil {
-			return err
-		}
-	}
+// settle gives the file its mode and writes it to the disk. It runs with the rights
+// of the user.
+func (t *target) settle() error {
 	if err := unix.Fchmod(t.fd, t.mode); err != nil && t.temp != "" {
 		return fail("chmod", t.path, err)
 	}
-	if err := retry(func() error { return unix.Fsync(t.fd) }); err != nil {
-		return fail("fsync", t.path, err)
+	return fail("fsync", t.path, retry(func() error { return unix.Fsync(t.fd) }))
+}
+
+// keepOwner gives the file to the owner and group of the one that it replaces. It
+// runs with guestd's rights: who may write to a file of somebody else changes its
+// content and not its owner, and the temporary file must not show. No bits go along
+// that the user could not have set (see openTemp), and chown(2) clears setuid.
+func (t *target) keepOwner() error {
+	if t.temp == "" || t.owner == nil {
+		return nil
 	}
+	err := unix.Fchown(t.fd, int(t.owner.GetUid()), int(t.owner.GetGid()))
+	if err == unix.EPERM {
+		return nil // guestd is no root here, and has one user only
+	}
+	return fail("chown", t.path, err)
+}
+
+// publish gives the file its name, with the rights of the user.
+func (t *target) publish() error {
 	if t.temp == "" {
 		return nil
 	}
@@ -37,21 +48,8 @@ func (t *target) commit() error {
 	return nil
 }
 
-// keepOwner sets owner and group of the replaced file. Root can always; another
-// user can keep a group of its own.
-func (t *target) keepOwner() error {
-	uid, gid := int(t.owner.GetUid()), int(t.owner.GetGid())
-	err := unix.Fchown(t.fd, uid, gid)
-	if err == unix.EPERM {
-		err = unix.Fchown(t.fd, -1, gid)
-	}
-	if err == unix.EPERM {
-		return nil
-	}
-	return fail("chown", t.path, err)
-}
-
-// abandon removes the temporary file.
+// abandon removes the temporary file, with guestd's rights: it may be somebody
+// else's by now, in a directory with the sticky bit.
 func (t *target) abandon() error {
 	if t.temp == "" {
 		return nil

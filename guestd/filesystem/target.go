@@ -71,6 +71,7 @@ func openTarget(ask *guestv1.WriteOpen) (*target, error) {
 		err = t.openTemp(ask)
 	}
 	if err != nil {
+		_ = t.abandon() // as for any write that fails
 		t.close()
 		return nil, err
 	}
@@ -153,7 +154,20 @@ func (t *target) openTemp(ask *guestv1.WriteOpen) error {
 		return fail("open", t.path, err)
 	}
 	t.fd, t.temp = fd, temp
-	return nil
+	return t.mayChmod(ask)
+}
+
+// mayChmod refuses what chmod(2) would: a mode for a file of somebody else, which
+// the write replaces but does not give away.
+func (t *target) mayChmod(ask *guestv1.WriteOpen) error {
+	if t.owner == nil || ask.Mode == nil || ask.GetMode() == t.owner.GetMode()&0o777 || ask.GetAsRoot() {
+		return nil
+	}
+	mine, err := entryOf(t.fd, t.path)
+	if err == nil && mine.GetUid() != t.owner.GetUid() {
+		err = fail("chmod", t.path, unix.EPERM)
+	}
+	return err
 }
 
 func tempName() string { return tempPrefix + rand.Text() }

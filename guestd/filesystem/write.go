@@ -47,11 +47,10 @@ func (s *Service) Write(
 		err = invalid("size", "is %d, but %d bytes came", ask.GetSize(), written)
 	}
 	if err == nil {
-		err = s.as(ask.GetAsRoot(), t.commit)
+		err = s.commit(ask.GetAsRoot(), t)
 	}
 	if err != nil {
-		// The temporary file goes in any case; that error matters less.
-		_ = s.as(ask.GetAsRoot(), t.abandon)
+		_ = t.abandon() // the temporary file goes in any case; that error matters less
 		return nil, answer(err)
 	}
 	entry, err := entryOf(t.fd, ask.GetPath())
@@ -59,6 +58,17 @@ func (s *Service) Write(
 		return nil, answer(err)
 	}
 	return connect.NewResponse(&guestv1.FilesystemWriteResponse{Entry: entry, BytesWritten: written}), nil
+}
+
+// commit makes what was written the file.
+func (s *Service) commit(asRoot bool, t *target) error {
+	if err := s.as(asRoot, t.settle); err != nil {
+		return err
+	}
+	if err := t.keepOwner(); err != nil {
+		return err
+	}
+	return s.as(asRoot, t.publish)
 }
 
 func checkOpen(ask *guestv1.WriteOpen) error {

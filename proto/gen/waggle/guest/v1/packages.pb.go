@@ -304,7 +304,8 @@ type isPackagesInstallResponse_Message interface {
 }
 
 type PackagesInstallResponse_Phase struct {
-	// A phase began.
+	// A phase began, or one more of its packages is done. It follows the line that
+	// tells it.
 	Phase *InstallPhase `protobuf:"bytes,1,opt,name=phase,proto3,oneof"`
 }
 
@@ -329,7 +330,9 @@ type InstallPhase struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The manager at work.
 	Manager PackageManager `protobuf:"varint,1,opt,name=manager,proto3,enum=waggle.guest.v1.PackageManager" json:"manager,omitempty"`
-	// "waiting", "updating", "resolving", "downloading", "installing" …
+	// "waiting" for another install, "updating" lists, "resolving", "downloading",
+	// "unpacking", "installing". Some managers go to and fro between them; npm only
+	// installs.
 	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
 	// Packages done in this phase.
 	Completed uint32 `protobuf:"varint,3,opt,name=completed,proto3" json:"completed,omitempty"`

@@ -70,13 +70,17 @@ type FilesystemClient interface {
 	// Write replaces a file as a whole: the data goes to a temporary file in the
 	// same directory, which is synced and then renamed, so that a reader sees the
 	// old content or the new one. The first message carries open, the others data;
-	// closing the stream commits, breaking it leaves the old file as it was.
+	// closing the stream commits, breaking it leaves the old file as it was. Who may
+	// write to the old file may replace it; its owner and group stay. Errors:
+	// PermissionDenied where open(2) would, and where chmod(2) would for mode.
 	Write(context.Context) *connect.ClientStreamForClient[v1.FilesystemWriteRequest, v1.FilesystemWriteResponse]
 	// MakeDir makes a directory.
 	MakeDir(context.Context, *connect.Request[v1.FilesystemMakeDirRequest]) (*connect.Response[v1.FilesystemMakeDirResponse], error)
 	// Remove removes a file or a directory.
 	Remove(context.Context, *connect.Request[v1.FilesystemRemoveRequest]) (*connect.Response[v1.FilesystemRemoveResponse], error)
-	// Move renames a file or a directory.
+	// Move renames a file or a directory, at once and as a whole. Errors:
+	// FailedPrecondition (EXDEV) when to is on another file system, as /tmp often is:
+	// copy it there by ArchiveOut and ArchiveIn, then remove it.
 	Move(context.Context, *connect.Request[v1.FilesystemMoveRequest]) (*connect.Response[v1.FilesystemMoveResponse], error)
 	// Watch streams changes below a directory until the client goes.
 	Watch(context.Context, *connect.Request[v1.FilesystemWatchRequest]) (*connect.ServerStreamForClient[v1.FilesystemWatchResponse], error)
@@ -241,13 +245,17 @@ type FilesystemHandler interface {
 	// Write replaces a file as a whole: the data goes to a temporary file in the
 	// same directory, which is synced and then renamed, so that a reader sees the
 	// old content or the new one. The first message carries open, the others data;
-	// closing the stream commits, breaking it leaves the old file as it was.
+	// closing the stream commits, breaking it leaves the old file as it was. Who may
+	// write to the old file may replace it; its owner and group stay. Errors:
+	// PermissionDenied where open(2) would, and where chmod(2) would for mode.
 	Write(context.Context, *connect.ClientStream[v1.FilesystemWriteRequest]) (*connect.Response[v1.FilesystemWriteResponse], error)
 	// MakeDir makes a directory.
 	MakeDir(context.Context, *connect.Request[v1.FilesystemMakeDirRequest]) (*connect.Response[v1.FilesystemMakeDirResponse], error)
 	// Remove removes a file or a directory.
 	Remove(context.Context, *connect.Request[v1.FilesystemRemoveRequest]) (*connect.Response[v1.FilesystemRemoveResponse], error)
-	// Move renames a file or a directory.
+	// Move renames a file or a directory, at once and as a whole. Errors:
+	// FailedPrecondition (EXDEV) when to is on another file system, as /tmp often is:
+	// copy it there by ArchiveOut and ArchiveIn, then remove it.
 	Move(context.Context, *connect.Request[v1.FilesystemMoveRequest]) (*connect.Response[v1.FilesystemMoveResponse], error)
 	// Watch streams changes below a directory until the client goes.
 	Watch(context.Context, *connect.Request[v1.FilesystemWatchRequest], *connect.ServerStream[v1.FilesystemWatchResponse]) error
