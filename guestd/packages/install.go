@@ -6,7 +6,6 @@ package packages
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"strings"
@@ -174,12 +173,21 @@ type install struct {
 	names     []string
 	deadline  time.Time
 	out       *lines // of all commands of the plan
+	step      step   // of the command that runs
 	installed []string
 }
 
+// phase begins one that the manager does not name itself.
 func (in *install) phase(name string) error {
+	in.step = step{phase: name}
+	return in.tell()
+}
+
+func (in *install) tell() error {
 	return in.stream.Send(&guestv1.PackagesInstallResponse{Message: &guestv1.PackagesInstallResponse_Phase{
-		Phase: &guestv1.InstallPhase{Manager: in.manager.kind, Name: name, Total: uint32(len(in.names))},
+		Phase: &guestv1.InstallPhase{
+			Manager: in.manager.kind, Name: in.step.phase, Completed: in.step.completed, Total: in.step.total,
+		},
 	}})
 }
 
@@ -221,53 +229,4 @@ func (in *install) done(started time.Time, failure *guestv1.InstallFailure) erro
 			Duration: durationpb.New(time.Since(started)), Failure: failure,
 		},
 	}})
-}
-
-// run executes one command of the manager. A manager that fails is a failure,
-// not an error. The end of ctx ends the exec.
-func (in *install) run(ctx context.Context, c command) (*guestv1.InstallFailure, error) {
-	exec := in.service.execs.Run(ctx)
-	defer func() {
-		_ = exec.CloseRequest()  // the exec has ended, or is to end
-		_ = exec.CloseResponse() // as above
-	}()
-	start := &guestv1.Start{
-		ExecId:  "packages-" + rand.Text(),
-		Command: &guestv1.Start_Argv{Argv: &guestv1.Argv{Args: c.argv}},
-		Env:     c.env, AsRoot: true, Cwd: "/",
-		Timeout:          durationpb.New(max(time.Until(in.deadline), time.Millisecond)),
-		OutputLimitBytes: 1 << 20, // it is followed from the start
-	}
-	if err := exec.Send(&guestv1.ProcessRunRequest{Message: &guestv1.ProcessRunRequest_Start{Start: start}}); err != nil {
-		return nil, fmt.Errorf("start %s: %w", c.argv[0], err)
-	}
-	out := in.out
-	for {
-		res, err := exec.Receive()
-		if err != nil {
-			return nil, fmt.Errorf("follow %s: %w", c.argv[0], err)
-		}
-		switch message := res.GetMessage().(type) {
-		case *guestv1.ProcessRunResponse_Stdout:
-			err = out.stdout.write(message.Stdout.GetData())
-		case *guestv1.ProcessRunResponse_Stderr:
-			err = out.stderr.write(message.Stderr.GetData())
-		case *guestv1.ProcessRunResponse_Exited:
-			if err := errors.Join(out.stdout.flush(), out.stderr.flush()); err != nil {
-				return nil, err
-			}
-			return classify(message.Exited, out.tail()), nil
-		}
-		if err != nil {
-			return nil, err
-		}
-	}
-}
-
-// line passes a line on and learns from it what was installed.
-func (in *install) line(text string) error {
-	in.installed = append(in.installed, installedBy(in.manager.kind, text)...)
-	return in.stream.Send(&guestv1.PackagesInstallResponse{
-		Message: &guestv1.PackagesInstallResponse_Line{Line: text},
-	})
 }

@@ -49,9 +49,10 @@ func (a *agent) installsInTurns(t *testing.T) {
 		name := req.GetPackages()[0]
 		all.Go(func() {
 			var phases []string
+			var last *guestv1.InstallPhase
 			lines := 0
 			done, err := a.Install(t.Context(), req, guest.InstallProgress{
-				Phase: func(p *guestv1.InstallPhase) { phases = append(phases, p.GetName()) },
+				Phase: func(p *guestv1.InstallPhase) { phases, last = append(phases, p.GetName()), p },
 				Line:  func(string) { lines++ },
 			})
 			if err != nil || done.GetFailure() != nil {
@@ -61,6 +62,9 @@ func (a *agent) installsInTurns(t *testing.T) {
 			installed := slices.ContainsFunc(done.GetInstalled(), func(s string) bool { return strings.HasPrefix(s, name+" ") })
 			if lines == 0 || !installed || phases[0] != "waiting" || phases[len(phases)-1] != "installing" {
 				t.Errorf("install %s: %d lines, phases %q, installed %q", name, lines, phases, done.GetInstalled())
+			}
+			if !slices.Contains(phases, "downloading") || last.GetTotal() != 1 || last.GetCompleted() != 1 {
+				t.Errorf("install %s: phases %q, the last is %v", name, phases, last)
 			}
 		})
 	}
