@@ -25,7 +25,7 @@ type execCmd struct {
 	Detach       bool              `short:"d" help:"Print the command's id once it runs, and leave it running."`
 	Env          map[string]string `short:"e" help:"Set a variable. May be repeated." mapsep:"none" placeholder:"NAME=VALUE"`
 	Cwd          string            `short:"w" help:"Directory of the command. Default: the home directory." placeholder:"DIR"`
-	User         string            `short:"u" help:"User of the command. Default: the workload user." placeholder:"NAME"`
+	User         string            `short:"u" help:"User of the command, also root, who then may read and write root's files and do nothing else that is root's. Default: the workload user." placeholder:"NAME"`
 	AsRoot       bool              `help:"Run as root, with what package managers need."`
 	Timeout      time.Duration     `help:"End the command with all its processes after this time."`
 	KeepChildren bool              `help:"Let the processes live on that the command leaves behind, under its id: attach follows them, kill ends them, top counts them."`

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path"
 	"strings"
@@ -35,7 +34,7 @@ type lsCmd struct {
 // Help is the long text of --help.
 func (*lsCmd) Help() string {
 	return `A directory is listed in the order of names, hidden files included; a file is shown
-by itself.
+by itself. A name with bytes that a terminal should not get is shown in quotes.
 
   waggle ls env-k3vq7d2m                   # the home directory
   waggle ls -l env-k3vq7d2m:/tmp`
@@ -43,7 +42,9 @@ by itself.
 
 // lsRow is one file, as --json has it.
 type lsRow struct {
-	Path       string    `json:"path"`
+	Path string `json:"path"`
+	// PathBytes is the name in base64 when it is not UTF-8.
+	PathBytes  []byte    `json:"path_bytes,omitempty"`
 	Type       string    `json:"type"`
 	Mode       string    `json:"mode"`
 	UID        uint32    `json:"uid"`
@@ -91,7 +92,7 @@ func (c *lsCmd) Run(ctx context.Context) error {
 		return err
 	}
 	for _, f := range failed {
-		fmt.Fprintf(os.Stderr, "waggle: %s: %s\n", printable(f.GetPath()), printable(f.GetErrnoName()))
+		fmt.Fprintf(os.Stderr, "waggle: %s: %s\n", quoted(f.GetPath()), printable(f.GetErrnoName()))
 	}
 	if len(failed) > 0 {
 		return exitError(1)
@@ -101,8 +102,8 @@ func (c *lsCmd) Run(ctx context.Context) error {
 
 func newLsRow(e *guestv1.Entry) lsRow {
 	return lsRow{
-		Path: e.GetPath(), Type: strings.ToLower(strings.TrimPrefix(e.GetType().String(), "FILE_TYPE_")),
-		Mode: fileMode(e).String(), UID: e.GetUid(), GID: e.GetGid(), Size: e.GetSize(),
+		Path: e.GetPath(), PathBytes: e.GetPathBytes(), Type: strings.ToLower(strings.TrimPrefix(e.GetType().String(), "FILE_TYPE_")),
+		Mode: modeString(e), UID: e.GetUid(), GID: e.GetGid(), Size: e.GetSize(),
 		ModifiedAt: e.GetModifiedAt().AsTime(), Target: e.GetLinkTarget(),
 	}
 }
@@ -116,34 +117,16 @@ func (c *lsCmd) print(out io.Writer, rows []lsRow, base string) error {
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	for _, r := range rows {
-		name := printable(strings.TrimPrefix(strings.TrimPrefix(r.Path, base), "/"))
+		name := quoted(strings.TrimPrefix(strings.TrimPrefix(r.name(), base), "/"))
 		if !c.Long {
 			fmt.Fprintln(w, name)
 			continue
 		}
 		if r.Target != "" {
-			name += " -> " + printable(r.Target)
+			name += " -> " + quoted(r.Target)
 		}
 		fmt.Fprintf(w, "%s\t%d:%d\t%s\t%s\t%s\n", r.Mode, r.UID, r.GID, humanize.IBytes(r.Size),
 			r.ModifiedAt.Local().Format(time.DateTime), name)
 	}
 	return w.Flush()
-}
-
-// fileMode is the mode that Go prints as ls does.
-func fileMode(e *guestv1.Entry) fs.FileMode {
-	mode := fs.FileMode(e.GetMode() & 0o777)
-	for bit, m := range map[uint32]fs.FileMode{0o4000: fs.ModeSetuid, 0o2000: fs.ModeSetgid, 0o1000: fs.ModeSticky} {
-		if e.GetMode()&bit != 0 {
-			mode |= m
-		}
-	}
-	return mode | map[guestv1.FileType]fs.FileMode{
-		guestv1.FileType_FILE_TYPE_DIRECTORY:    fs.ModeDir,
-		guestv1.FileType_FILE_TYPE_SYMLINK:      fs.ModeSymlink,
-		guestv1.FileType_FILE_TYPE_FIFO:         fs.ModeNamedPipe,
-		guestv1.FileType_FILE_TYPE_SOCKET:       fs.ModeSocket,
-		guestv1.FileType_FILE_TYPE_CHAR_DEVICE:  fs.ModeDevice | fs.ModeCharDevice,
-		guestv1.FileType_FILE_TYPE_BLOCK_DEVICE: fs.ModeDevice,
-	}[e.GetType()]
 }
