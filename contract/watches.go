@@ -18,6 +18,7 @@ func watches() []Scenario {
 	return []Scenario{
 		{"changes of a tree", None, watchTree},
 		{"changes of one directory", None, watchFlat},
+		{"changes that nobody reads", None, watchOverflow},
 		{"watches refused", None, watchesRefused},
 	}
 }
@@ -95,6 +96,25 @@ func watchFlat(ctx context.Context, t *testing.T, g *Guest) {
 	require.Zero(t, made.exited.GetExitCode())
 	require.True(t, w.stream.Receive(), "%v", w.stream.Err())
 	require.Equal(t, dir+"/here", w.stream.Msg().GetPath())
+}
+
+// watchOverflow fills the stream, which holds 4 MiB here, and the queue of the kernel,
+// which holds 16384 changes, while nobody reads. The watch says so and goes on, also in a
+// directory of which it was not told.
+func watchOverflow(ctx context.Context, t *testing.T, g *Guest) {
+	dir := g.dir(ctx, t)
+	w := g.watch(ctx, t, &guestv1.FilesystemWatchRequest{Path: dir, Recursive: true})
+	const twice = `cd "$1" && i=0 && while [ $i -lt 25000 ]; do : >"$2.a"; : >"$2.b"; i=$((i+1)); done && mkdir late`
+	f := g.run(ctx, t, argv("sh", "-c", twice, "sh", dir, strings.Repeat("x", 240)))
+	require.Zero(t, f.exited.GetExitCode(), f.stderr.String())
+	for w.stream.Receive() && w.stream.Msg().GetKind() != guestv1.ChangeKind_CHANGE_KIND_OVERFLOW {
+		require.NotEqual(t, dir+"/late", w.stream.Msg().GetPath(), "the queue held everything")
+	}
+	require.NoError(t, w.stream.Err())
+	require.Equal(t, dir, w.stream.Msg().GetPath())
+	made := g.run(ctx, t, argv("touch", dir+"/late/file"))
+	require.Zero(t, made.exited.GetExitCode())
+	w.want(t, guestv1.ChangeKind_CHANGE_KIND_CREATED, dir+"/late/file", "")
 }
 
 func watchesRefused(ctx context.Context, t *testing.T, g *Guest) {

@@ -99,7 +99,7 @@ func (w *watch) take(e *event) error {
 	_, known := w.paths[e.wd]
 	switch {
 	case e.is(unix.IN_Q_OVERFLOW):
-		return w.report(guestv1.ChangeKind_CHANGE_KIND_OVERFLOW, w.root, "")
+		return w.overflowed()
 	case e.is(unix.IN_IGNORED):
 		delete(w.paths, e.wd)
 	case !known: // a watch that was taken away, and had more to say
@@ -127,6 +127,37 @@ func (w *watch) take(e *event) error {
 	return nil
 }
 
+// overflowed covers the tree anew, for the lost changes may have been of directories,
+// and then reports: what a client lists from here on is watched.
+func (w *watch) overflowed() error {
+	before := w.paths
+	w.paths = map[int32]string{}
+	err := w.service.as(w.asRoot, func() error { return w.cover(w.root, nil) })
+	if err != nil && !errors.Is(err, errFull) {
+		return err
+	}
+	for wd := range before {
+		if _, still := w.paths[wd]; !still {
+			if err := w.forget(wd); err != nil {
+				return err
+			}
+		}
+	}
+	return w.report(guestv1.ChangeKind_CHANGE_KIND_OVERFLOW, w.root, "")
+}
+
+// forget takes a watch away. One that has gone by itself is as well; one whose file
+// is closed ends with it.
+func (w *watch) forget(wd int32) error {
+	delete(w.paths, wd)
+	conn, err := w.file.SyscallConn()
+	if err != nil {
+		return fmt.Errorf("read changes: %w", err)
+	}
+	_ = conn.Control(func(fd uintptr) { _, _ = unix.InotifyRmWatch(int(fd), uint32(wd)) })
+	return nil
+}
+
 // unpaired reports the first half of a move whose second half lies outside.
 func (w *watch) unpaired() error {
 	from := w.pending
@@ -134,16 +165,12 @@ func (w *watch) unpaired() error {
 	if from == nil {
 		return nil
 	}
-	conn, err := w.file.SyscallConn()
-	if err != nil {
-		return fmt.Errorf("read changes: %w", err)
-	}
 	for wd, at := range w.paths {
-		if below(at, from.path) {
-			// A watch that has gone by itself is as well; one whose file is closed
-			// ends with it.
-			_ = conn.Control(func(fd uintptr) { _, _ = unix.InotifyRmWatch(int(fd), uint32(wd)) })
-			delete(w.paths, wd)
+		if !below(at, from.path) {
+			continue
+		}
+		if err := w.forget(wd); err != nil {
+			return err
 		}
 	}
 	return w.report(guestv1.ChangeKind_CHANGE_KIND_REMOVED, from.path, "")

@@ -115,7 +115,8 @@ const (
 	ChangeKind_CHANGE_KIND_REMOVED ChangeKind = 4
 	// A file was renamed to path from from_path.
 	ChangeKind_CHANGE_KIND_MOVED ChangeKind = 5
-	// Changes were lost: the client should list again.
+	// Changes were lost, for the client read too slowly: it should list again. Those
+	// after this message are reported, in new directories too.
 	ChangeKind_CHANGE_KIND_OVERFLOW ChangeKind = 6
 )
 
