@@ -60,9 +60,11 @@ func commands(t *testing.T, in *Installation) {
 	t.Run("files", func(t *testing.T) { files(t, in, env.ID) })
 	t.Run("forward", func(t *testing.T) { forwarded(t, in, env.ID) })
 	t.Run("address", func(t *testing.T) {
-		addr := "unix://" + filepath.Join(in.Run, env.ID, "guestd.sock")
-		require.Equal(t, env.ID+"\n", in.Command(t, "cat", "--addr", addr, ":/etc/hostname"))
-		require.Equal(t, "a b\n", in.Command(t, "exec", "--addr", addr, "echo", "a b"))
+		socket := filepath.Join(in.Run, env.ID, "guestd.sock")
+		for _, addr := range []string{"unix://" + socket, "hybrid://" + hybrid(t, socket) + ":1024"} {
+			require.Equal(t, env.ID+"\n", in.Command(t, "cat", "--addr", addr, ":/etc/hostname"))
+			require.Equal(t, "a b\n", in.Command(t, "exec", "--addr", addr, "echo", "a b"))
+		}
 	})
 	t.Run("clock", func(t *testing.T) {
 		require.Eventually(t, func() bool {
