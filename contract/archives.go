@@ -158,6 +158,9 @@ func brokenArchives(ctx context.Context, t *testing.T, g *Guest) {
 	require.Zero(t, made.exited.GetExitCode())
 	_, err = g.archiveIn(ctx, dir+"/plain", good)
 	require.Equal(t, connect.CodeFailedPrecondition, connect.CodeOf(err), "%v", err)
+	long := strings.Repeat("x", 256)
+	_, err = g.archiveIn(ctx, dir, archiveOf(t, &tar.Header{Typeflag: tar.TypeReg, Name: long}))
+	refused(t, err, connect.CodeInvalidArgument, " "+dir+"/"+long)
 }
 
 // archiveBreaksOff: the file in the middle of which it ends is as it was before.

@@ -31,12 +31,16 @@ func (s *Service) ArchiveOut(
 	}
 	out := bufio.NewWriterSize(archiveSender{stream}, pieceSize)
 	var res tartree.Result
+	base := req.Msg.GetPath() // what the names of errors are relative to
 	err := s.as(req.Msg.GetAsRoot(), func() error {
 		root, name, err := openTree(req.Msg.GetPath())
 		if err != nil {
 			return err
 		}
 		defer func() { _ = root.Close() }() // it was only read
+		if name != "." {
+			base = path.Dir(base)
+		}
 		res, err = tartree.Pack(ctx, root, name, "", out)
 		return err
 	})
@@ -44,13 +48,13 @@ func (s *Service) ArchiveOut(
 		err = out.Flush()
 	}
 	if err != nil {
-		return archiveFailure(err)
+		return archiveFailure(base, err)
 	}
 	done := &guestv1.ArchiveSummary{
 		Entries: res.Entries, Bytes: res.Bytes, Skipped: res.Skipped, Changed: res.Changed, Unreadable: res.Unreadable,
 	}
 	for _, f := range res.Failures {
-		done.Errors = append(done.Errors, archiveError(path.Join(req.Msg.GetPath(), f.Name), f.Err))
+		done.Errors = append(done.Errors, archiveError(path.Join(base, f.Name), f.Err))
 	}
 	return stream.Send(&guestv1.FilesystemArchiveOutResponse{Done: done})
 }
@@ -127,7 +131,7 @@ func (s *Service) ArchiveIn(
 		return err
 	})
 	if err != nil {
-		return nil, archiveFailure(err)
+		return nil, archiveFailure(ask.GetPath(), err)
 	}
 	return connect.NewResponse(&guestv1.FilesystemArchiveInResponse{
 		Entries: res.Entries, Bytes: res.Bytes, Skipped: res.Skipped,
@@ -172,8 +176,9 @@ func (a *archiveReceiver) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// archiveFailure turns the errors of os.Root into those of this service.
-func archiveFailure(err error) error {
+// archiveFailure turns the errors of os.Root, which speak of files in the directory
+// root, into those of this service.
+func archiveFailure(root string, err error) error {
 	var (
 		coded *connect.Error
 		file  *fileError
@@ -188,9 +193,9 @@ func archiveFailure(err error) error {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return err
 	case errors.As(err, &p):
-		err = fail(p.Op, p.Path, p.Err)
+		err = failIn(root, p.Op, p.Path, p.Err)
 	case errors.As(err, &link):
-		err = fail(link.Op, link.New, link.Err)
+		err = failIn(root, link.Op, link.New, link.Err)
 	default: // the archive itself
 		return connect.NewError(connect.CodeInvalidArgument, err)
 	}
@@ -199,4 +204,15 @@ func archiveFailure(err error) error {
 		return connect.NewError(connect.CodeInvalidArgument, err)
 	}
 	return answer(err)
+}
+
+// failIn names the call as the others are named: os.Root has openat for open.
+func failIn(root, op, name string, err error) error {
+	if op != "stat" && op != "lstat" {
+		op = strings.TrimSuffix(op, "at")
+	}
+	if !path.IsAbs(name) {
+		name = path.Join(root, name)
+	}
+	return fail(op, name, err)
 }

@@ -21,7 +21,7 @@ func (c *Client) ArchiveOut(ctx context.Context, req *guestv1.FilesystemArchiveO
 	defer cancel()
 	stream, err := c.filesystem.ArchiveOut(streamCtx, connect.NewRequest(req))
 	if err != nil {
-		return nil, fmt.Errorf("copy from guest: %w", err)
+		return nil, fmt.Errorf("in the guest: %w", err)
 	}
 	defer func() {
 		cancel() // Close reads to the end
@@ -30,12 +30,12 @@ func (c *Client) ArchiveOut(ctx context.Context, req *guestv1.FilesystemArchiveO
 	var done *guestv1.ArchiveSummary
 	for stream.Receive() {
 		if _, err := w.Write(stream.Msg().GetData()); err != nil {
-			return nil, fmt.Errorf("copy from guest: %w", err)
+			return nil, fmt.Errorf("in the guest: %w", err)
 		}
 		done = stream.Msg().GetDone()
 	}
 	if err := stream.Err(); err != nil {
-		return nil, fmt.Errorf("copy from guest: %w", err)
+		return nil, fmt.Errorf("in the guest: %w", err)
 	}
 	if done == nil {
 		return nil, errors.New("copy from guest: the archive has no end")
@@ -73,7 +73,7 @@ func (c *Client) ArchiveIn(ctx context.Context, open *guestv1.ArchiveOpen, r io.
 		return nil, fmt.Errorf("copy to guest: %w", rerr)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("copy to guest: %w", err)
+		return nil, fmt.Errorf("in the guest: %w", err)
 	}
 	return resp.Msg, nil
 }

@@ -21,7 +21,7 @@ const writeChunk = 512 << 10
 func (c *Client) ReadFile(ctx context.Context, req *guestv1.FilesystemReadRequest, w io.Writer) (*guestv1.Entry, error) {
 	stream, err := c.filesystem.Read(ctx, connect.NewRequest(req))
 	if err != nil {
-		return nil, fmt.Errorf("read guest file: %w", err)
+		return nil, fmt.Errorf("in the guest: %w", err)
 	}
 	defer func() { _ = stream.Close() }()
 	var entry *guestv1.Entry
@@ -43,7 +43,7 @@ func (c *Client) ReadFile(ctx context.Context, req *guestv1.FilesystemReadReques
 		}
 	}
 	if err := stream.Err(); err != nil {
-		return entry, fmt.Errorf("read guest file: %w", err)
+		return entry, fmt.Errorf("in the guest: %w", err)
 	}
 	if entry == nil {
 		return nil, errors.New("read guest file: the guest did not describe it")
@@ -81,7 +81,7 @@ func (c *Client) WriteFile(ctx context.Context, open *guestv1.WriteOpen, r io.Re
 		return nil, fmt.Errorf("write guest file: %w", rerr)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("write guest file: %w", err)
+		return nil, fmt.Errorf("in the guest: %w", err)
 	}
 	return resp.Msg, nil
 }
@@ -90,7 +90,7 @@ func (c *Client) WriteFile(ctx context.Context, open *guestv1.WriteOpen, r io.Re
 func (c *Client) Stat(ctx context.Context, req *guestv1.FilesystemStatRequest) (*guestv1.Entry, error) {
 	resp, err := c.filesystem.Stat(ctx, connect.NewRequest(req))
 	if err != nil {
-		return nil, fmt.Errorf("stat guest file: %w", err)
+		return nil, fmt.Errorf("in the guest: %w", err)
 	}
 	return resp.Msg.GetEntry(), nil
 }
