@@ -203,7 +203,7 @@ func adopt(ctx context.Context, out io.Writer, runDir string, manager *environme
 	for _, l := range left {
 		if !l.Alive {
 			dead++
-			manager.Remember(l.ID, why(l))
+			manager.Remember(l.ID, l.Record.Spec.Owner, why(l))
 			continue
 		}
 		machine, err := supervisor.Attach(l.Dir)

@@ -81,7 +81,7 @@ func (s *serving) ready(context.Context) error {
 // living counts the environments that have a machine.
 func (s *serving) living() int {
 	n := 0
-	for _, info := range s.manager.List() {
+	for _, info := range s.manager.List(context.Background()) {
 		if info.State != environment.StateFailed {
 			n++
 		}
@@ -116,7 +116,7 @@ func (s *serving) status(context.Context) *hostv1.AdminStatusResponse {
 // byState counts the environments, in the order of their life.
 func (s *serving) byState() []*hostv1.EnvironmentCount {
 	count := map[environment.State]uint32{}
-	for _, info := range s.manager.List() {
+	for _, info := range s.manager.List(context.Background()) {
 		count[info.State]++
 	}
 	var all []*hostv1.EnvironmentCount

@@ -46,7 +46,7 @@ func (m *Manager) adopt(ctx context.Context, machine *supervisor.Client) bool {
 		return false
 	}
 	e := newEnvironment(Info{
-		ID: i.GetId(), Name: i.GetName(), Runtime: i.GetRuntime(), State: StateRunning,
+		ID: i.GetId(), Name: i.GetName(), Owner: i.GetOwner(), Runtime: i.GetRuntime(), State: StateRunning,
 		CreatedAt: i.GetCreatedAt().AsTime(), Idle: i.GetIdleTimeout().AsDuration(),
 		CPUs: i.GetCpus(), MemoryMiB: i.GetMemoryMib(), DiskMiB: i.GetDiskMib(), Adopted: true,
 	}, func(error) {})
@@ -69,12 +69,12 @@ func (m *Manager) adopt(ctx context.Context, machine *supervisor.Client) bool {
 }
 
 // Remember says of an environment that ended under an earlier server, and that
-// nothing can be called on, why it ended: whoever names it learns that.
-func (m *Manager) Remember(id, cause string) {
+// nothing can be called on, why it ended: its owner, who names it, learns that.
+func (m *Manager) Remember(id, owner, cause string) {
 	if checkID(id) != nil {
 		return
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.rememberLocked(id, cause)
+	m.rememberLocked(ending{id, owner, cause})
 }

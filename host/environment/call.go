@@ -27,7 +27,7 @@ type call struct {
 // begin finds a running environment. The context that it returns ends with ctx,
 // with the environment and when that stands still, and is the call's until done.
 func (m *Manager) begin(ctx context.Context, id string) (context.Context, *call, error) {
-	e, err := m.find(id)
+	e, err := m.find(ctx, id)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -52,6 +52,7 @@ func (m *Manager) Create(ctx context.Context, o CreateOptions, progress func(pha
 	if err != nil {
 		return Info{}, err
 	}
+	req.Owner = Owner(ctx)
 	if progress == nil {
 		progress = func(string) {}
 	}
@@ -129,7 +130,7 @@ func (m *Manager) request(o CreateOptions) (Request, error) {
 // time cannot overshoot the maximum.
 func (m *Manager) reserve(req Request, abort context.CancelCauseFunc) (*environment, error) {
 	e := newEnvironment(Info{
-		ID: req.ID, Name: req.Name, Runtime: req.Runtime, Image: req.Image, State: StateCreating, CreatedAt: time.Now(),
+		ID: req.ID, Name: req.Name, Owner: req.Owner, Runtime: req.Runtime, Image: req.Image, State: StateCreating, CreatedAt: time.Now(),
 		Idle: req.IdleTimeout, CPUs: req.CPUs, MemoryMiB: req.MemoryMiB, DiskMiB: req.DiskMiB,
 	}, abort)
 	m.mu.Lock()
@@ -182,12 +183,12 @@ func (m *Manager) bury(e *environment, cause string) {
 		return
 	}
 	delete(m.envs, e.id)
-	m.rememberLocked(e.id, cause)
+	m.rememberLocked(ending{e.id, e.owner, cause})
 }
 
 // rememberLocked keeps the newest endings. m.mu is held.
-func (m *Manager) rememberLocked(id, cause string) {
-	if m.ended = append(m.ended, ending{id, cause}); len(m.ended) > maxEndings {
+func (m *Manager) rememberLocked(d ending) {
+	if m.ended = append(m.ended, d); len(m.ended) > maxEndings {
 		m.ended = m.ended[len(m.ended)-maxEndings:]
 	}
 }

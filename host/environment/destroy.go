@@ -23,7 +23,7 @@ const stopTimeout = 30 * time.Second
 // of it is left. One that is being created is aborted. Of several calls at the
 // same time one ends it, and the others return when it has.
 func (m *Manager) Destroy(ctx context.Context, id string) error {
-	e, err := m.find(id)
+	e, err := m.find(ctx, id)
 	if err != nil {
 		return err
 	}

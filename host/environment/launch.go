@@ -177,7 +177,7 @@ func (l *Launcher) rootDisk(ctx context.Context, img *image.Image, progress func
 
 func (l *Launcher) spec(req Request, img *image.Image, root string) supervisor.Spec {
 	s := supervisor.Spec{
-		ID: req.ID, Name: req.Name, Runtime: req.Runtime, Image: img.Ref, ImageDigest: img.Digest.String(),
+		ID: req.ID, Name: req.Name, Owner: req.Owner, Runtime: req.Runtime, Image: img.Ref, ImageDigest: img.Digest.String(),
 		RootDisk: root, ScratchPath: filepath.Join(l.ScratchDir, req.ID+".ext4"),
 		CPUs:      int(orDefault(req.CPUs, l.Defaults.CPUs)),
 		MemoryMiB: int(orDefault(req.MemoryMiB, l.Defaults.MemoryMiB)),

@@ -59,7 +59,7 @@ type Manager struct {
 }
 
 // ending is the epitaph of an environment.
-type ending struct{ id, cause string }
+type ending struct{ id, owner, cause string }
 
 // maxEndings bounds what is remembered of the dead, failed ones included.
 const maxEndings = 256
@@ -67,9 +67,11 @@ const maxEndings = 256
 // Info describes an environment.
 type Info struct {
 	ID, Name string
+	// Owner is the identity that made it, or "" for the operator.
+	Owner string
 	// Runtime is empty for an environment that was made of an image by name.
 	Runtime string
-	// Image and ImageDigest are what it was made of.
+	// What it was made of.
 	Image, ImageDigest string
 	// GuestdVersion serves it; GuestdOrigin is host or image, and GuestdNote says
 	// why it is not the image's, if that has one.
@@ -92,7 +94,7 @@ type Info struct {
 
 // environment is one environment. mu guards all that follows it.
 type environment struct {
-	id string
+	id, owner string
 	// settled is closed when Create has an outcome.
 	settled chan struct{}
 	// abort ends a Create that has none yet.
@@ -155,19 +157,21 @@ func (m *Manager) Close() {
 }
 
 // Get describes one environment.
-func (m *Manager) Get(id string) (Info, error) {
-	e, err := m.find(id)
+func (m *Manager) Get(ctx context.Context, id string) (Info, error) {
+	e, err := m.find(ctx, id)
 	if err != nil {
 		return Info{}, err
 	}
 	return e.snapshot(), nil
 }
 
-// List describes all environments, oldest first.
-func (m *Manager) List() []Info {
+// List describes the environments of the caller, oldest first.
+func (m *Manager) List(ctx context.Context) []Info {
 	var infos []Info
 	for _, e := range m.all() {
-		infos = append(infos, e.snapshot())
+		if info := e.snapshot(); owns(ctx, info.Owner) {
+			infos = append(infos, info)
+		}
 	}
 	slices.SortFunc(infos, func(a, b Info) int {
 		return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), cmp.Compare(a.ID, b.ID))
@@ -194,26 +198,27 @@ func (m *Manager) all() []*environment {
 	return envs
 }
 
-func (m *Manager) find(id string) (*environment, error) {
+// find returns an environment that the caller sees. That of somebody else is not
+// found, in the words of one that never was.
+func (m *Manager) find(ctx context.Context, id string) (*environment, error) {
 	if err := checkID(id); err != nil {
 		return nil, err
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if e, ok := m.envs[id]; ok {
+	if e, ok := m.envs[id]; ok && owns(ctx, e.owner) {
 		return e, nil
 	}
-	for _, d := range m.ended {
-		if d.id == id {
-			return nil, fmt.Errorf("%w: %s has ended: %s", ErrNotFound, id, d.cause)
-		}
+	hers := func(d ending) bool { return d.id == id && owns(ctx, d.owner) }
+	if i := slices.IndexFunc(m.ended, hers); i >= 0 {
+		return nil, fmt.Errorf("%w: %s has ended: %s", ErrNotFound, id, m.ended[i].cause)
 	}
 	return nil, fmt.Errorf("%w: %s", ErrNotFound, id)
 }
 
 // newEnvironment is one that waits for its machine.
 func newEnvironment(info Info, abort context.CancelCauseFunc) *environment {
-	e := &environment{id: info.ID, settled: make(chan struct{}), abort: abort, info: info, changed: make(chan struct{})}
+	e := &environment{id: info.ID, owner: info.Owner, settled: make(chan struct{}), abort: abort, info: info, changed: make(chan struct{})}
 	e.life, e.end = context.WithCancelCause(context.Background())
 	e.moving, e.halt = context.WithCancelCause(context.Background())
 	return e

@@ -56,7 +56,7 @@ func TestCreateValidates(t *testing.T) {
 			_, err := m.Create(t.Context(), tc.o, nil)
 			require.ErrorIs(t, err, tc.err)
 			require.ErrorContains(t, err, tc.text)
-			require.Empty(t, m.List())
+			require.Empty(t, m.List(t.Context()))
 		})
 	}
 }
@@ -72,9 +72,9 @@ func TestSlots(t *testing.T) {
 		_, err := m.Create(t.Context(), environment.CreateOptions{Runtime: "python"}, nil)
 		first <- err
 	}()
-	require.Eventually(t, func() bool { return len(m.List()) == 1 }, patience, time.Millisecond)
-	require.Equal(t, environment.StateCreating, m.List()[0].State)
-	id := m.List()[0].ID
+	require.Eventually(t, func() bool { return len(m.List(t.Context())) == 1 }, patience, time.Millisecond)
+	require.Equal(t, environment.StateCreating, m.List(t.Context())[0].State)
+	id := m.List(t.Context())[0].ID
 	_, err := m.Exec(t.Context(), id, environment.ExecRequest{Code: "1"})
 	require.ErrorIs(t, err, environment.ErrNotRunning)
 	_, err = m.Create(t.Context(), environment.CreateOptions{Runtime: "python"}, nil)
@@ -83,8 +83,8 @@ func TestSlots(t *testing.T) {
 	release()
 	require.NoError(t, <-first)
 	require.NoError(t, m.Destroy(t.Context(), id))
-	require.Empty(t, m.List())
-	_, err = m.Get(id)
+	require.Empty(t, m.List(t.Context()))
+	_, err = m.Get(t.Context(), id)
 	require.ErrorIs(t, err, environment.ErrNotFound)
 	require.ErrorContains(t, err, "destroyed")
 
@@ -92,7 +92,7 @@ func TestSlots(t *testing.T) {
 	_, err = m.Create(t.Context(), environment.CreateOptions{Runtime: "python"}, nil)
 	require.ErrorIs(t, err, environment.ErrCreate)
 	require.ErrorContains(t, err, "no kernel")
-	require.Empty(t, m.List())
+	require.Empty(t, m.List(t.Context()))
 
 	f.Fail(nil)
 	create(t, m, "python")
@@ -114,17 +114,17 @@ func TestCreateAborted(t *testing.T) {
 				_, err := m.Create(ctx, environment.CreateOptions{Runtime: "python"}, nil)
 				done <- err
 			}()
-			require.Eventually(t, func() bool { return len(m.List()) == 1 }, patience, time.Millisecond)
+			require.Eventually(t, func() bool { return len(m.List(t.Context())) == 1 }, patience, time.Millisecond)
 			switch how {
 			case "hang up":
 				cancel()
 			case "destroy":
-				require.NoError(t, m.Destroy(t.Context(), m.List()[0].ID))
+				require.NoError(t, m.Destroy(t.Context(), m.List(t.Context())[0].ID))
 			case "close":
 				m.Close()
 			}
 			require.ErrorIs(t, <-done, environment.ErrCreate)
-			require.Empty(t, m.List())
+			require.Empty(t, m.List(t.Context()))
 		})
 	}
 }
@@ -166,10 +166,10 @@ func TestEnds(t *testing.T) {
 			id := create(t, m, "python")
 			tc.end(f.Machine(id))
 			require.Eventually(t, func() bool {
-				info, err := m.Get(id)
+				info, err := m.Get(t.Context(), id)
 				return err != nil || info.State == environment.StateFailed
 			}, patience, time.Millisecond)
-			info, err := m.Get(id)
+			info, err := m.Get(t.Context(), id)
 			if tc.kept {
 				require.NoError(t, err)
 				require.Contains(t, info.Cause, tc.text)
@@ -184,7 +184,7 @@ func TestEnds(t *testing.T) {
 			if tc.kept {
 				require.NoError(t, m.Destroy(t.Context(), id))
 			}
-			require.Len(t, m.List(), 1)
+			require.Len(t, m.List(t.Context()), 1)
 		})
 	}
 }
@@ -203,7 +203,7 @@ func TestAdopt(t *testing.T) {
 
 	second := newManager(t, f, 1)
 	require.Equal(t, 1, second.Adopt(t.Context(), f.Attach()))
-	info, err := second.Get(id)
+	info, err := second.Get(t.Context(), id)
 	require.NoError(t, err)
 	require.True(t, info.Adopted)
 	require.Equal(t, "python", info.Runtime)
@@ -215,7 +215,7 @@ func TestAdopt(t *testing.T) {
 	require.Equal(t, "42\n", r.Stdout.Text)
 	require.Eventually(t, holders(2), patience, time.Millisecond)
 	require.NoError(t, second.Destroy(t.Context(), id))
-	require.Empty(t, second.List())
+	require.Empty(t, second.List(t.Context()))
 }
 
 // TestDestroyTogether: whoever destroys an environment that somebody else is
@@ -234,7 +234,7 @@ func TestDestroyTogether(t *testing.T) {
 			require.ErrorIs(t, err, environment.ErrNotFound)
 		}
 	}
-	require.Empty(t, m.List())
+	require.Empty(t, m.List(t.Context()))
 }
 
 // TestRemember: a server knows why an environment ended that it never had.
@@ -242,8 +242,8 @@ func TestRemember(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, envtest.NewFleet(t), 1)
 	id := environment.NewID()
-	m.Remember(id, "its supervisor was killed")
-	_, err := m.Get(id)
+	m.Remember(id, "", "its supervisor was killed")
+	_, err := m.Get(t.Context(), id)
 	require.ErrorIs(t, err, environment.ErrNotFound)
 	require.ErrorContains(t, err, "its supervisor was killed")
 }

@@ -10,6 +10,8 @@ type Request struct {
 	ID string
 	// Name is the maker's name for it; may be empty.
 	Name string
+	// Owner is the identity that it is made for; empty: the operator.
+	Owner string
 	// Runtime is python, node or shell; empty for a bare image.
 	Runtime string
 	// Image is the reference to boot; empty: the one of the runtime.

@@ -134,13 +134,13 @@ func (m *Manager) fail(e *environment, cause string) {
 // forgetFailed bounds the failed environments that nobody destroys.
 func (m *Manager) forgetFailed() {
 	var failed []Info
-	for _, info := range m.List() {
+	for _, info := range m.List(context.Background()) {
 		if info.State == StateFailed {
 			failed = append(failed, info)
 		}
 	}
 	for len(failed) > maxEndings {
-		if e, err := m.find(failed[0].ID); err == nil {
+		if e, err := m.find(context.Background(), failed[0].ID); err == nil {
 			m.bury(e, failed[0].Cause)
 		}
 		failed = failed[1:]

@@ -28,6 +28,7 @@ func (a api) Info(
 		Version:       version.String(),
 		Id:            a.spec.ID,
 		Name:          a.spec.Name,
+		Owner:         a.spec.Owner,
 		Runtime:       a.spec.Runtime,
 		Image:         a.spec.Image,
 		ImageDigest:   a.spec.ImageDigest,

@@ -24,6 +24,8 @@ type Spec struct {
 	ID string `json:"id"`
 	// Name is what its maker calls it, for people. May be empty.
 	Name string `json:"name,omitempty"`
+	// Owner is the identity of the server's that made it. Empty: the operator.
+	Owner string `json:"owner,omitempty"`
 	// Runtime or image that was asked for, and the image that it meant.
 	Runtime     string `json:"runtime,omitempty"`
 	Image       string `json:"image,omitempty"`

@@ -21,10 +21,10 @@ type listEnvironmentsOutput struct {
 	MaxEnvironments int                 `json:"max_environments" jsonschema_description:"Most environments at once."`
 }
 
-func (t *tools) listEnvironments(context.Context, *call, listEnvironmentsInput) (listEnvironmentsOutput, string, error) {
+func (t *tools) listEnvironments(ctx context.Context, _ *call, _ listEnvironmentsInput) (listEnvironmentsOutput, string, error) {
 	out := listEnvironmentsOutput{Environments: []environmentOutput{}, MaxEnvironments: t.manager.Max()}
 	var lines []string
-	for _, info := range t.manager.List() {
+	for _, info := range t.manager.List(ctx) {
 		e := outputOf(info)
 		out.Environments = append(out.Environments, e)
 		words := []string{e.EnvironmentID, kindOf(info), e.State, e.Name, e.Cause}

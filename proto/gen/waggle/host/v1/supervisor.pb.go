@@ -350,7 +350,9 @@ type SupervisorInfoResponse struct {
 	// did not say.
 	GuestdOrigin string `protobuf:"bytes,25,opt,name=guestd_origin,json=guestdOrigin,proto3" json:"guestd_origin,omitempty"`
 	// Why the image's own guestd was not used, if it has one.
-	GuestdNote    string `protobuf:"bytes,26,opt,name=guestd_note,json=guestdNote,proto3" json:"guestd_note,omitempty"`
+	GuestdNote string `protobuf:"bytes,26,opt,name=guestd_note,json=guestdNote,proto3" json:"guestd_note,omitempty"`
+	// Identity of the server's that made it, empty for the operator.
+	Owner         string `protobuf:"bytes,27,opt,name=owner,proto3" json:"owner,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -563,6 +565,13 @@ func (x *SupervisorInfoResponse) GetGuestdOrigin() string {
 func (x *SupervisorInfoResponse) GetGuestdNote() string {
 	if x != nil {
 		return x.GuestdNote
+	}
+	return ""
+}
+
+func (x *SupervisorInfoResponse) GetOwner() string {
+	if x != nil {
+		return x.Owner
 	}
 	return ""
 }
@@ -827,7 +836,7 @@ const file_waggle_host_v1_supervisor_proto_rawDesc = "" +
 	"\amessage\x18\x04 \x01(\tR\amessage\x12!\n" +
 	"\fconsole_tail\x18\x05 \x01(\tR\vconsoleTail\x12\x16\n" +
 	"\x06paused\x18\x06 \x01(\tR\x06paused\"\x17\n" +
-	"\x15SupervisorInfoRequest\"\xb2\a\n" +
+	"\x15SupervisorInfoRequest\"\xc8\a\n" +
 	"\x16SupervisorInfoResponse\x12\x1f\n" +
 	"\vapi_version\x18\x01 \x01(\rR\n" +
 	"apiVersion\x12\x18\n" +
@@ -859,7 +868,8 @@ const file_waggle_host_v1_supervisor_proto_rawDesc = "" +
 	"\x0eresident_bytes\x18\x18 \x01(\x04R\rresidentBytes\x12#\n" +
 	"\rguestd_origin\x18\x19 \x01(\tR\fguestdOrigin\x12\x1f\n" +
 	"\vguestd_note\x18\x1a \x01(\tR\n" +
-	"guestdNote\"W\n" +
+	"guestdNote\x12\x14\n" +
+	"\x05owner\x18\x1b \x01(\tR\x05owner\"W\n" +
 	"\n" +
 	"TimedPhase\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x125\n" +
