@@ -15,6 +15,7 @@ import (
 	"github.com/stacklok/waggle/host/admin"
 	"github.com/stacklok/waggle/host/edge"
 	"github.com/stacklok/waggle/host/environment"
+	"github.com/stacklok/waggle/host/metrics"
 	"github.com/stacklok/waggle/host/supervisor"
 	"github.com/stacklok/waggle/host/tools"
 	"github.com/stacklok/waggle/version"
@@ -32,8 +33,8 @@ const (
 // die, and be started again at any time.
 type serveCmd struct {
 	vmFlags
+	edgeFlags
 
-	ListenAddr         string        `help:"Address of the MCP endpoint. Loopback only." default:"127.0.0.1:8080" env:"WAGGLE_LISTEN_ADDR" placeholder:"HOST:PORT"`
 	MaxEnvironments    int           `help:"Most environments at once." default:"10" env:"WAGGLE_MAX_ENVIRONMENTS"`
 	DefaultTimeoutMin  int           `help:"Minutes without activity after which an environment ends." default:"30" env:"WAGGLE_DEFAULT_TIMEOUT_MIN"`
 	DefaultExecTimeout time.Duration `help:"Timeout of code when the caller names none." default:"30s" env:"WAGGLE_DEFAULT_EXEC_TIMEOUT"`
@@ -90,6 +91,7 @@ func (c *serveCmd) run(ctx context.Context, out io.Writer, log *slog.Logger) (er
 		return err
 	}
 	on.log(log)
+	c.warn(log)
 	_, runtimes, err := c.runtimes(os.Environ())
 	if err != nil {
 		return err
@@ -122,7 +124,7 @@ func (c *serveCmd) claim(ctx context.Context) (lock *admin.Lock, ln net.Listener
 		return nil, nil, err
 	}
 	if !isDir(dir) {
-		if ln, err = edge.Listen(ctx, c.ListenAddr); err != nil {
+		if ln, err = c.listen(ctx); err != nil {
 			return nil, nil, err
 		}
 		if dir, err = c.ownRunDir(); err != nil {
@@ -136,7 +138,7 @@ func (c *serveCmd) claim(ctx context.Context) (lock *admin.Lock, ln net.Listener
 		return nil, nil, err
 	}
 	if ln == nil {
-		if ln, err = edge.Listen(ctx, c.ListenAddr); err != nil {
+		if ln, err = c.listen(ctx); err != nil {
 			return nil, nil, errors.Join(err, lock.Close())
 		}
 	}
@@ -146,7 +148,7 @@ func (c *serveCmd) claim(ctx context.Context) (lock *admin.Lock, ln net.Listener
 // serve takes over what an earlier server left, and then takes calls until ctx
 // ends.
 func (c *serveCmd) serve(ctx context.Context, s *serving, ln net.Listener, out io.Writer, log *slog.Logger) error {
-	front, err := newEdge(s, c.MaxExecTimeout, log)
+	front, err := c.edge(s, log)
 	if err != nil {
 		return err
 	}
@@ -161,7 +163,7 @@ func (c *serveCmd) serve(ctx context.Context, s *serving, ln net.Listener, out i
 		front.Close()
 		return err
 	}
-	url := fmt.Sprintf("http://%s/mcp", ln.Addr())
+	url := c.url(ln.Addr())
 	log.Info("serving", "version", version.String(), "url", url, "pid", os.Getpid(), "run_dir", s.runDir, "data_dir", s.dataDir)
 	for _, why := range s.unready() {
 		log.Warn("environments cannot be made yet", "reason", why)
@@ -182,14 +184,23 @@ func (c *serveCmd) serve(ctx context.Context, s *serving, ln net.Listener, out i
 	return err
 }
 
-func newEdge(s *serving, longestExec time.Duration, log *slog.Logger) (*edge.Edge, error) {
-	mcp, err := tools.New(tools.Config{Manager: s.manager, Notify: edge.Notify, Version: version.String(), Logger: log})
+// edge builds what is served.
+func (c *serveCmd) edge(s *serving, log *slog.Logger) (*edge.Edge, error) {
+	cfg, err := c.config()
 	if err != nil {
 		return nil, err
 	}
-	return edge.New(edge.Config{
-		MCP: mcp, Ready: s.ready, LongestCall: max(longestExec, environment.InstallTimeout()), Logger: log,
+	measured := metrics.New(s.manager, version.String())
+	cfg.Metrics = measured.Handler(log)
+	cfg.MCP, err = tools.New(tools.Config{
+		Manager: s.manager, Notify: edge.Notify, Call: measured.Call, Version: version.String(), Logger: log,
 	})
+	if err != nil {
+		return nil, err
+	}
+	cfg.Ready, cfg.Logger = s.ready, log
+	cfg.LongestCall = max(c.MaxExecTimeout, environment.InstallTimeout())
+	return edge.New(cfg)
 }
 
 // adopt takes over what an earlier server left, and names what it cannot.

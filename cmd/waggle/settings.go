@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/stacklok/waggle/host/disk"
-	"github.com/stacklok/waggle/host/edge"
 	"github.com/stacklok/waggle/host/environment"
 	"github.com/stacklok/waggle/host/image"
 )
@@ -100,14 +99,12 @@ func (c *serveCmd) Validate() error {
 		within("WAGGLE_DEFAULT_TIMEOUT_MIN", "default-timeout-min", c.DefaultTimeoutMin, 1, int(environment.MaxIdle.Minutes())),
 		within("WAGGLE_DEFAULT_EXEC_TIMEOUT", "default-exec-timeout", c.DefaultExecTimeout, time.Second, longest),
 		within("WAGGLE_MAX_EXEC_TIMEOUT", "max-exec-timeout", c.MaxExecTimeout, time.Second, longest),
+		c.edgeFlags.check(),
 		within("WAGGLE_ORPHAN_TIMEOUT", "orphan-timeout", c.OrphanTimeout, time.Second, longest),
 	)
 	if c.DefaultExecTimeout > c.MaxExecTimeout {
 		err = errors.Join(err, fmt.Errorf("WAGGLE_MAX_EXEC_TIMEOUT (--max-exec-timeout) is %s, less than WAGGLE_DEFAULT_EXEC_TIMEOUT (--default-exec-timeout), %s: "+
 			"raise the one or lower the other", c.MaxExecTimeout, c.DefaultExecTimeout))
-	}
-	if bad := edge.CheckAddr(c.ListenAddr); bad != nil {
-		err = errors.Join(err, fmt.Errorf("WAGGLE_LISTEN_ADDR (--listen-addr): %w", bad))
 	}
 	return err
 }

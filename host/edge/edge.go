@@ -4,6 +4,7 @@ package edge
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -29,6 +30,23 @@ const (
 type Config struct {
 	// MCP holds the tools.
 	MCP *server.MCPServer
+	// Tokens are those of the callers. Nil: nobody is asked for one, and the caller
+	// must be on this machine.
+	Tokens *Tokens
+	// WithIdentity tells the tools whose call it is. May be nil.
+	WithIdentity func(ctx context.Context, identity string) context.Context
+	// AllowedOrigins are those of web pages that may call, beside those of this
+	// machine.
+	AllowedOrigins []string
+	// PublicURL is how clients reach this server, without /mcp. Empty: as they say.
+	PublicURL string
+	// RequestsPerSecond and MaxCalls, at once, bound each identity. Zero: no bound.
+	RequestsPerSecond float64
+	MaxCalls          int
+	// TLS is served with. Nil: plain HTTP.
+	TLS *tls.Config
+	// Metrics is served at /metrics, to whoever may call. May be nil.
+	Metrics http.Handler
 	// Ready says why the server cannot take calls now; nil when it can. It is
 	// asked by /readyz. May be nil.
 	Ready func(context.Context) error
@@ -50,6 +68,7 @@ type Edge struct {
 	log      *slog.Logger
 	mcp      *server.StreamableHTTPServer
 	sessions *sessions
+	limits   *limits
 	mux      *http.ServeMux
 }
 
@@ -64,7 +83,9 @@ func New(cfg Config) (*Edge, error) {
 	if cfg.KeepAlive == 0 {
 		cfg.KeepAlive = defaultKeepAlive
 	}
-	e := &Edge{cfg: cfg, log: cfg.Logger, sessions: newSessions()}
+	e := &Edge{
+		cfg: cfg, log: cfg.Logger, sessions: newSessions(), limits: newLimits(cfg.RequestsPerSecond, cfg.MaxCalls),
+	}
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)
 	}
@@ -72,22 +93,48 @@ func New(cfg Config) (*Edge, error) {
 		server.WithSessionIdManager(e.sessions),
 		server.WithSessionIdleTTL(minSessionTTL+cfg.LongestCall),
 		server.WithStreamableHTTPLogger(e.log),
+		server.WithDisableLocalhostProtection(true), // refuse is stricter, and knows of tokens
 	)
-	e.mux = http.NewServeMux()
-	e.mux.HandleFunc("/mcp", e.serveMCP)
-	e.mux.HandleFunc("GET /healthz", e.serveHealth)
-	e.mux.HandleFunc("GET /readyz", e.serveReady)
-	e.mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
+	e.mux = e.routes()
+	return e, nil
+}
+
+// routes are those of the whole server. What anybody may see tells nothing.
+func (e *Edge) routes() *http.ServeMux {
+	mux := http.NewServeMux()
+	mux.Handle("/mcp", e.forCallers(e.limited(e.serveMCP)))
+	mux.HandleFunc("GET /healthz", e.serveHealth)
+	mux.HandleFunc("GET /readyz", e.serveReady)
+	if e.cfg.Metrics != nil {
+		mux.Handle("GET /metrics", e.forCallers(e.cfg.Metrics.ServeHTTP))
+	}
+	if e.cfg.Tokens != nil {
+		mux.HandleFunc("GET "+metadataPath, e.serveMetadata)
+		mux.HandleFunc("GET "+metadataPath+"/mcp", e.serveMetadata)
+	}
+	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		http.Error(w, "nothing here: the MCP endpoint is /mcp", http.StatusNotFound)
 	})
-	return e, nil
+	return mux
+}
+
+// forCallers serves those who have a token, where one is asked for.
+func (e *Edge) forCallers(next http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if r, ok := e.authenticate(w, r); ok {
+			next(w, r)
+		}
+	}
 }
 
 // ServeHTTP checks where the request comes from before anything reads it.
 func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if reason := refuse(r); reason != "" {
+	if reason := e.refuse(r); reason != "" {
 		e.log.Warn("refused request", "reason", reason, "remote", r.RemoteAddr)
 		http.Error(w, reason, http.StatusForbidden)
+		return
+	}
+	if e.cors(w, r) {
 		return
 	}
 	e.mux.ServeHTTP(w, r)
@@ -105,15 +152,24 @@ func (e *Edge) serveMCP(w http.ResponseWriter, r *http.Request) {
 			e.mcp.ServeHTTP(w, r) // refuses in the words of its protocol
 		case id == "":
 			http.Error(w, "a "+r.Method+" needs the Mcp-Session-Id that initialize returned", http.StatusBadRequest)
-		case !e.sessions.known(id):
-			http.Error(w, "unknown session: send initialize again", http.StatusNotFound)
 		default:
-			e.mcp.ServeHTTP(w, r)
+			e.serveSession(w, r, id)
 		}
 	default:
 		w.Header().Set("Allow", "GET, POST, DELETE")
 		http.Error(w, "method not allowed: MCP requests are POSTs", http.StatusMethodNotAllowed)
 	}
+}
+
+// serveSession passes on what concerns a session of the caller's.
+func (e *Edge) serveSession(w http.ResponseWriter, r *http.Request, id string) {
+	leave, ok := e.sessions.enter(id, Identity(r.Context()))
+	if !ok {
+		http.Error(w, "unknown session: send initialize again", http.StatusNotFound)
+		return
+	}
+	defer leave()
+	e.mcp.ServeHTTP(w, r)
 }
 
 // serveHealth says that the process serves HTTP, no more.
@@ -126,7 +182,11 @@ func (e *Edge) serveHealth(w http.ResponseWriter, _ *http.Request) {
 func (e *Edge) serveReady(w http.ResponseWriter, r *http.Request) {
 	if e.cfg.Ready != nil {
 		if err := e.cfg.Ready(r.Context()); err != nil {
-			http.Error(w, "not ready: "+err.Error(), http.StatusServiceUnavailable)
+			text := "not ready"
+			if e.cfg.Tokens == nil { // else anybody may ask, and the reason names paths
+				text += ": " + err.Error()
+			}
+			http.Error(w, text, http.StatusServiceUnavailable)
 			return
 		}
 	}

@@ -102,9 +102,12 @@ func post(t *testing.T, url, body string, h header) (int, string, http.Header) {
 	return resp.StatusCode, string(b), resp.Header
 }
 
+// initializeBody takes a version of the protocol.
+const initializeBody = `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"%s","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}`
+
 func initialize(t *testing.T, url string) string {
 	t.Helper()
-	status, body, h := post(t, url, `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}`, nil)
+	status, body, h := post(t, url, fmt.Sprintf(initializeBody, legacy), nil)
 	require.Equal(t, 200, status, body)
 	id := h.Get("Mcp-Session-Id")
 	require.NotEmpty(t, id)
@@ -357,18 +360,20 @@ func TestHealth(t *testing.T) {
 func TestListen(t *testing.T) {
 	t.Parallel()
 	for _, addr := range []string{"0.0.0.0:0", ":0", "192.0.2.1:80", "8080", "example.com:80"} {
-		_, err := edge.Listen(t.Context(), addr)
+		_, err := edge.Listen(t.Context(), addr, false)
 		require.Error(t, err, addr)
 		require.Contains(t, err.Error(), addr)
 	}
+	require.NoError(t, edge.CheckAddr("0.0.0.0:80", true))
+	require.ErrorContains(t, edge.CheckAddr("0.0.0.0:80", false), "WAGGLE_AUTH_TOKENS_FILE")
 	for _, port := range []string{"99999", "-1", "", "http"} {
-		_, err := edge.Listen(t.Context(), "127.0.0.1:"+port)
+		_, err := edge.Listen(t.Context(), "127.0.0.1:"+port, false)
 		require.ErrorContains(t, err, "give 0 to 65535", port)
 		require.NotContains(t, err.Error(), "another program")
 	}
-	ln, err := edge.Listen(t.Context(), "127.0.0.1:0")
+	ln, err := edge.Listen(t.Context(), "127.0.0.1:0", false)
 	require.NoError(t, err)
-	_, err = edge.Listen(t.Context(), ln.Addr().String())
+	_, err = edge.Listen(t.Context(), ln.Addr().String(), false)
 	require.ErrorContains(t, err, "another program has the port")
 	require.NoError(t, ln.Close())
 }
@@ -380,7 +385,7 @@ func TestShutdown(t *testing.T) {
 	tl := &tools{started: make(chan struct{}, 1), release: make(chan struct{}), ended: make(chan error, 1)}
 	e, err := edge.New(edge.Config{MCP: newMCP(tl)})
 	require.NoError(t, err)
-	ln, err := edge.Listen(t.Context(), "127.0.0.1:0")
+	ln, err := edge.Listen(t.Context(), "127.0.0.1:0", false)
 	require.NoError(t, err)
 	ctx, stop := context.WithCancel(t.Context())
 	served := make(chan error, 1)

@@ -54,18 +54,12 @@ func (e *Edge) servePost(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusAccepted)
 		return
 	}
-	if msg.Method == string(mcp.MethodInitialize) && !modern && e.sessions.full() {
-		http.Error(w, "too many sessions: end some with DELETE, or wait until idle ones expire", http.StatusServiceUnavailable)
+	r = r.Clone(r.Context())
+	w, leave, ok := e.session(w, r, modern, msg.Method == string(mcp.MethodInitialize))
+	if !ok {
 		return
 	}
-	r = r.Clone(r.Context())
-	if id == "" && !modern && msg.Method != string(mcp.MethodInitialize) {
-		// A session for this one request: nothing can be sent to it, and no one
-		// else knows its id. mcp-go's sweeper forgets what it noted.
-		once := e.sessions.Generate()
-		defer func() { _, _ = e.sessions.Terminate(once) }()
-		r.Header.Set(server.HeaderKeySessionID, once)
-	}
+	defer leave()
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	r.ContentLength = int64(len(body))
 
@@ -76,6 +70,36 @@ func (e *Edge) servePost(w http.ResponseWriter, r *http.Request) {
 	s := newStream(w, e.cfg.KeepAlive)
 	defer s.close()
 	e.mcp.ServeHTTP(s, r.WithContext(withStream(r.Context(), s)))
+}
+
+// session finds the session of a message, makes one for a message that has none, and
+// sees to it that a new one is its caller's. leave ends the message's part in it. Where
+// it reports false, the message is answered.
+func (e *Edge) session(
+	w http.ResponseWriter, r *http.Request, modern, initialize bool,
+) (out http.ResponseWriter, leave func(), ok bool) {
+	identity := Identity(r.Context())
+	id := r.Header.Get(server.HeaderKeySessionID)
+	switch {
+	case modern: // has no sessions
+		return w, func() {}, true
+	case initialize:
+		if !e.makeRoom(r) {
+			http.Error(w, "too many sessions, all of them with calls under way: try again later", http.StatusServiceUnavailable)
+			return nil, nil, false
+		}
+		return binder{w, e.sessions, identity}, func() {}, true
+	case id == "":
+		// A session for this one request: nothing can be sent to it, and no one
+		// else knows its id. mcp-go's sweeper forgets what it noted.
+		once := e.sessions.Generate()
+		r.Header.Set(server.HeaderKeySessionID, once)
+		return w, func() { _, _ = e.sessions.Terminate(once) }, true
+	}
+	if leave, ok = e.sessions.enter(id, identity); !ok {
+		http.Error(w, "unknown session: send initialize again", http.StatusNotFound)
+	}
+	return w, leave, ok
 }
 
 // readBody reads a body within its limits. The deadline ends before the call

@@ -22,8 +22,9 @@ const (
 	closeTimeout = 5 * time.Second
 )
 
-// CheckAddr says whether Listen takes addr.
-func CheckAddr(addr string) error {
+// CheckAddr says whether Listen takes addr. An address that others reach takes
+// tokens.
+func CheckAddr(addr string, tokens bool) error {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
 		return fmt.Errorf("listen address %q is not host:port, such as 127.0.0.1:8080: %w", addr, err)
@@ -31,16 +32,16 @@ func CheckAddr(addr string) error {
 	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
 		return fmt.Errorf("listen address %q has the port %q: give 0 to 65535, where 0 takes any that is free", addr, port)
 	}
-	if !isLoopback(host) {
-		return fmt.Errorf("listen address %q is not loopback: there is no authentication yet, so anyone who reached it could run code here; use 127.0.0.1 and a tunnel (ssh -L)", addr)
+	if !isLoopback(host) && !tokens {
+		return fmt.Errorf("listen address %q is not loopback, so anyone who reaches it could run code here: "+
+			"give the callers tokens by WAGGLE_AUTH_TOKENS_FILE, or use 127.0.0.1 and a tunnel (ssh -L)", addr)
 	}
 	return nil
 }
 
-// Listen opens a loopback address. Others are refused until the server can tell
-// its callers apart.
-func Listen(ctx context.Context, addr string) (net.Listener, error) {
-	if err := CheckAddr(addr); err != nil {
+// Listen opens an address: of loopback, or any when callers need tokens.
+func Listen(ctx context.Context, addr string, tokens bool) (net.Listener, error) {
+	if err := CheckAddr(addr, tokens); err != nil {
 		return nil, err
 	}
 	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
@@ -76,8 +77,17 @@ func (e *Edge) Serve(ctx context.Context, ln net.Listener, grace time.Duration) 
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(e.log.Handler(), slog.LevelWarn),
 	}
+	if e.cfg.TLS != nil {
+		srv.TLSConfig = e.cfg.TLS.Clone()
+	}
 	failed := make(chan error, 1)
-	go func() { failed <- srv.Serve(ln) }()
+	go func() {
+		if srv.TLSConfig != nil {
+			failed <- srv.ServeTLS(ln, "", "")
+			return
+		}
+		failed <- srv.Serve(ln)
+	}()
 	select {
 	case err := <-failed:
 		return fmt.Errorf("serve HTTP: %w", err)

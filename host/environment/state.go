@@ -19,6 +19,9 @@ const (
 	StateGone     State = "gone"
 )
 
+// States are those that an environment can be seen in.
+func States() []State { return []State{StateCreating, StateRunning, StateStopping, StateFailed} }
+
 // transitions is the whole life of an environment.
 var transitions = map[State][]State{
 	StateCreating: {StateRunning, StateFailed},

@@ -38,16 +38,42 @@ var next = []struct {
 	{environment.ErrUnsupported, "Use execute with shell commands instead."},
 }
 
+// nextStep returns what can be done about an error that is not a bug.
+func nextStep(err error) (step string, ok bool) {
+	for _, n := range next {
+		if errors.Is(err, n.err) {
+			return n.step, true
+		}
+	}
+	return "", false
+}
+
+func isCancelled(err error) bool {
+	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
+}
+
+// outcomeOf names the outcome of a call as present puts it.
+func outcomeOf(err error) string {
+	_, known := nextStep(err)
+	switch {
+	case err == nil:
+		return OutcomeResult
+	case known:
+		return OutcomeError
+	case isCancelled(err):
+		return OutcomeCancelled
+	}
+	return OutcomeFault
+}
+
 // present is the one place where errors are put before a model: cause and next
 // step in words as a tool result, or, for a bug, an error of the protocol.
 func (t *tools) present(tool string, err error) (*mcp.CallToolResult, error) {
-	for _, n := range next {
-		if errors.Is(err, n.err) {
-			t.log.Info("tool call failed", "tool", tool, "error", err)
-			return mcp.NewToolResultError(err.Error() + "\n" + n.step), nil
-		}
+	if step, ok := nextStep(err); ok {
+		t.log.Info("tool call failed", "tool", tool, "error", err)
+		return mcp.NewToolResultError(err.Error() + "\n" + step), nil
 	}
-	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+	if isCancelled(err) {
 		t.log.Info("tool call cancelled", "tool", tool)
 		return mcp.NewToolResultError("the call was cancelled; what it had started was ended"), nil
 	}

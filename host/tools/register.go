@@ -49,12 +49,16 @@ func register[In, Out any](
 		return fmt.Errorf("register %s: %w", sp.name, err)
 	}
 	s.AddTool(tool, func(ctx context.Context, req mcp.CallToolRequest) (*mcp.CallToolResult, error) {
+		outcome := OutcomeFault // of a panic, which mcp-go recovers from
+		done := t.begun(sp.name)
+		defer func() { done(outcome) }()
 		in, err := decode[In](sp.name, req)
 		if err != nil {
+			outcome = outcomeOf(err)
 			return t.present(sp.name, err)
 		}
 		out, text, err := fn(ctx, t.newCall(ctx, req), in)
-		if err != nil {
+		if outcome = outcomeOf(err); err != nil {
 			return t.present(sp.name, err)
 		}
 		return mcp.NewToolResultStructured(out, text), nil

@@ -24,14 +24,26 @@ type Config struct {
 	// Notify sends a notification to the caller of the call that ctx belongs
 	// to. Nil: there is no progress.
 	Notify func(ctx context.Context, method string, params any) error
+	// Call is told of each call of a tool, and done of its outcome: one of the
+	// constants. May be nil.
+	Call func(tool string) (done func(outcome string))
 	// Version of the server.
 	Version string
 	// Logger may be nil.
 	Logger *slog.Logger
 }
 
+// Outcomes of calls.
+const (
+	OutcomeResult    = "result"
+	OutcomeError     = "error" // of the caller, or of an environment
+	OutcomeCancelled = "cancelled"
+	OutcomeFault     = "fault" // a bug of this server
+)
+
 type tools struct {
 	manager *environment.Manager
+	begun   func(tool string) (done func(outcome string))
 	notify  func(ctx context.Context, method string, params any) error
 	log     *slog.Logger
 }
@@ -41,7 +53,10 @@ func New(cfg Config) (*server.MCPServer, error) {
 	if cfg.Manager == nil {
 		return nil, errors.New("tools: Config.Manager is required")
 	}
-	t := &tools{manager: cfg.Manager, notify: cfg.Notify, log: cfg.Logger}
+	t := &tools{manager: cfg.Manager, notify: cfg.Notify, begun: cfg.Call, log: cfg.Logger}
+	if t.begun == nil {
+		t.begun = func(string) func(string) { return func(string) {} }
+	}
 	if t.log == nil {
 		t.log = slog.New(slog.DiscardHandler)
 	}
