@@ -21,7 +21,7 @@ import (
 
 // formatVersion is part of a root disk's file name. Raise it with every change
 // that gives other bytes for the same layers.
-const formatVersion = 1
+const formatVersion = 2
 
 // lockRetry is how often a waiting process asks again for a lock that another
 // one holds: flock(2) has no wait that a context could end.
@@ -35,19 +35,6 @@ const (
 
 var rootName = regexp.MustCompile(`^([a-z0-9]+)-([0-9a-f]{32,})-v([0-9]+)\.ext4$`)
 
-// Limits bound what one image may ask of the host.
-type Limits struct {
-	// Entries is the highest number of tar entries over all layers.
-	Entries int
-	// Bytes is the highest sum of uncompressed layer sizes, and apart from
-	// it the highest sum of file sizes (a sparse file is small in the first
-	// and large in the second).
-	Bytes int64
-}
-
-// DefaultLimits hold the largest images in common use with room to spare.
-var DefaultLimits = Limits{Entries: 1_000_000, Bytes: 64 << 30}
-
 // Cache keeps root disks by image digest and scratch templates by size. Any
 // number of goroutines and processes may use one directory at once.
 type Cache struct {
@@ -57,17 +44,11 @@ type Cache struct {
 
 // Open makes dir if it is missing. Zero fields of limits mean the default.
 func Open(dir string, limits Limits) (*Cache, error) {
-	if limits.Entries == 0 {
-		limits.Entries = DefaultLimits.Entries
-	}
-	if limits.Bytes == 0 {
-		limits.Bytes = DefaultLimits.Bytes
-	}
 	abs, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, fmt.Errorf("open disk cache: %w", err)
 	}
-	c := &Cache{dir: abs, limits: limits}
+	c := &Cache{dir: abs, limits: limits.orDefaults()}
 	if err := c.makeDirs(); err != nil {
 		return nil, fmt.Errorf("open disk cache: %w", err)
 	}

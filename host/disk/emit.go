@@ -104,11 +104,12 @@ func (m *emitter) file(name string, n *node) error {
 }
 
 func (n *node) header(name string) *tar.Header {
+	mtime := ext4Time(n.mtime)
 	hdr := &tar.Header{
 		Typeflag: n.typ, Name: "/" + name, Linkname: n.link, Size: n.size, Mode: n.perm,
 		Uid: n.uid, Gid: n.gid, Devmajor: n.major, Devminor: n.minor,
 		// Access and change time would otherwise be those of 1970.
-		ModTime: n.mtime, AccessTime: n.mtime, ChangeTime: n.mtime,
+		ModTime: mtime, AccessTime: mtime, ChangeTime: mtime,
 		Format: tar.FormatPAX,
 	}
 	if n.isDir() && name != "" {

@@ -15,18 +15,18 @@ const (
 	maxName    = 255
 	maxPath    = 4095
 	maxSymlink = 4095 // ext4 keeps the target in one block
-	maxFile    = 32 << 30
 	maxID      = 1<<32 - 1
 	maxMajor   = 1<<12 - 1
 	maxMinor   = 1<<20 - 1
-	maxTime    = 0x37fffffff // ext4 with the extra epoch bits: the year 2446
+	minTime    = -1 << 31    // the year 1901
+	maxTime    = 0x27fffffff // the year 2310; ext4 goes to 2446, its writer does not
+	maxLinks   = 65000       // names of a file; directories in a directory, and 2
 )
 
 const (
 	whiteoutPrefix = ".wh."
 	whiteoutOpaque = ".wh..wh..opq"
 	whiteoutMeta   = ".wh..wh." // aufs bookkeeping, no content
-	paxXattr       = "SCHILY.xattr."
 )
 
 // entry is one tar entry of a layer: what the file is and where its content
@@ -37,11 +37,25 @@ type entry struct {
 	hard  bool
 	node  node
 	layer int
+	// below is what a hard link pointed to before the layer's whiteouts; hidden says
+	// that these have hidden it and that it is to be taken all the same.
+	below  *node
+	hidden bool
+}
+
+// memory is what the entry holds of what the layer says, in bytes.
+func (e *entry) memory() int64 {
+	n := len(e.name) + len(e.link) + len(e.node.link)
+	for key, value := range e.node.xattrs {
+		n += len(key) + len(value)
+	}
+	return int64(n)
 }
 
 // newEntry checks hdr and brings it into the form that the tree takes. It
-// returns nil for entries without meaning for the file system.
-func newEntry(hdr *tar.Header, layer int, off int64) (*entry, error) {
+// returns nil for entries without meaning for the file system. It keeps copies of
+// what it takes from hdr, whose strings may be pieces of one that is 1 MiB long.
+func newEntry(hdr *tar.Header, layer int, off int64, limits Limits) (*entry, error) {
 	switch hdr.Typeflag {
 	case tar.TypeXGlobalHeader:
 		return nil, nil
@@ -50,7 +64,7 @@ func newEntry(hdr *tar.Header, layer int, off int64) (*entry, error) {
 	default:
 		return nil, fmt.Errorf("%w: %q has the unknown tar type %q", ErrBadLayer, hdr.Name, hdr.Typeflag)
 	}
-	name, err := cleanName(hdr.Name)
+	name, err := cleanName(hdr.Name, limits)
 	if err != nil {
 		return nil, err
 	}
@@ -58,7 +72,7 @@ func newEntry(hdr *tar.Header, layer int, off int64) (*entry, error) {
 		typ: hdr.Typeflag, perm: hdr.Mode & 0o7777, uid: hdr.Uid, gid: hdr.Gid,
 		mtime: clampTime(hdr.ModTime), layer: layer, off: off,
 	}}
-	if err := e.setType(hdr); err != nil {
+	if err := e.setType(hdr, limits); err != nil {
 		return nil, err
 	}
 	if name == "" && e.node.typ != tar.TypeDir {
@@ -68,22 +82,25 @@ func newEntry(hdr *tar.Header, layer int, off int64) (*entry, error) {
 		return nil, fmt.Errorf("%w: %q has the owner %d:%d", ErrBadLayer, hdr.Name, hdr.Uid, hdr.Gid)
 	}
 	e.node.xattrs = keepXattrs(hdr.PAXRecords)
-	return e, nil
+	return e, checkXattrs(hdr.Name, e.node.xattrs, limits.XattrBytes)
 }
 
-func (e *entry) setType(hdr *tar.Header) (err error) {
+func (e *entry) setType(hdr *tar.Header, limits Limits) (err error) {
 	n := &e.node
 	switch hdr.Typeflag {
 	case tar.TypeReg, tar.TypeCont, tar.TypeGNUSparse:
 		n.typ, n.size = tar.TypeReg, hdr.Size
-		if hdr.Size < 0 || hdr.Size > maxFile {
-			return fmt.Errorf("%w: %q has %d bytes, the limit for one file is %d", ErrTooLarge, hdr.Name, hdr.Size, int64(maxFile))
+		if hdr.Size < 0 {
+			return fmt.Errorf("%w: %q has %d bytes", ErrBadLayer, hdr.Name, hdr.Size)
+		}
+		if hdr.Size > limits.FileBytes {
+			return overBytes(fmt.Sprintf("file %q", hdr.Name), hdr.Size, limits.FileBytes, "WAGGLE_IMAGE_MAX_FILE_MB")
 		}
 	case tar.TypeLink:
 		e.hard = true
-		e.link, err = cleanName(hdr.Linkname)
+		e.link, err = cleanName(hdr.Linkname, limits)
 	case tar.TypeSymlink:
-		n.link = hdr.Linkname
+		n.link = strings.Clone(hdr.Linkname)
 		if n.link == "" || len(n.link) > maxSymlink {
 			return fmt.Errorf("%w: symlink %q has a target of %d bytes", ErrBadLayer, hdr.Name, len(n.link))
 		}
@@ -98,9 +115,12 @@ func (e *entry) setType(hdr *tar.Header) (err error) {
 
 // cleanName makes a tar name relative to the root. Leading slashes are common
 // and harmless here; ".." is neither.
-func cleanName(name string) (string, error) {
+func cleanName(name string, limits Limits) (string, error) {
 	if len(name) > maxPath {
 		return "", fmt.Errorf("%w: a name of %d bytes", ErrBadLayer, len(name))
+	}
+	if len(name) > limits.PathBytes {
+		return "", overCount(fmt.Sprintf("bytes of the name %q", name), len(name), limits.PathBytes, "WAGGLE_IMAGE_MAX_PATH")
 	}
 	for part := range strings.SplitSeq(name, "/") {
 		if part == ".." {
@@ -113,37 +133,30 @@ func cleanName(name string) (string, error) {
 			return "", fmt.Errorf("%w: %q contains a NUL", ErrBadLayer, name)
 		}
 	}
-	return path.Clean("/" + name)[1:], nil
-}
-
-// keepXattrs picks the attributes that mean something in the guest.
-//
-// Overlayfs would act on trusted.overlay.* of its lower layer (redirects,
-// metacopy, opaque marks), so an image must not bring any. POSIX ACLs are left
-// out because ext4 stores them in another form than tar carries them.
-func keepXattrs(records map[string]string) map[string]string {
-	var out map[string]string
-	for key, value := range records {
-		name, ok := strings.CutPrefix(key, paxXattr)
-		if !ok || strings.HasPrefix(name, "trusted.overlay.") || strings.HasPrefix(name, "user.overlay.") {
-			continue
-		}
-		if !strings.HasPrefix(name, "user.") && !strings.HasPrefix(name, "trusted.") && !strings.HasPrefix(name, "security.") {
-			continue
-		}
-		if out == nil {
-			out = make(map[string]string)
-		}
-		out[name] = value
+	clean := path.Clean("/" + name)[1:]
+	if depth := strings.Count(clean, "/") + 1; depth > limits.Depth {
+		return "", tooDeep(name, depth, limits)
 	}
-	return out
+	return clean, nil
 }
 
-// clampTime keeps what an ext4 timestamp can hold. A time before 1970 would
-// spill into the nanoseconds of tar2ext4's encoding.
+func tooDeep(name string, depth int, limits Limits) error {
+	return overCount(fmt.Sprintf("directories, one in the other, of %q", name), depth, limits.Depth, "WAGGLE_IMAGE_MAX_DEPTH")
+}
+
+// clampTime keeps what an ext4 timestamp can hold.
 func clampTime(t time.Time) time.Time {
-	if s := t.Unix(); s < 0 || s > maxTime {
+	if s := t.Unix(); s < minTime || s > maxTime {
 		return time.Unix(0, 0)
 	}
 	return t
+}
+
+// ext4Time is what the ext4 writer has to be told for the kernel to read t. The writer
+// puts the seconds down as they are, above 32 bits those that the kernel adds to a
+// signed number: from 2038 on, and before 1970, that would be another year.
+func ext4Time(t time.Time) time.Time {
+	s := t.Unix()
+	epoch := (s - int64(int32(s))) >> 32
+	return time.Unix(int64(uint32(s))|epoch<<32, int64(t.Nanosecond()))
 }

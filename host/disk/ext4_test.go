@@ -8,9 +8,11 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -166,4 +168,38 @@ func (x ext4) describe(name string) string {
 func (x ext4) xattr(name, key string) string {
 	x.t.Helper()
 	return strings.TrimSpace(x.debugfs(fmt.Sprintf("ea_get -x %q %s", "/"+name, key)))
+}
+
+var (
+	mtimeField = regexp.MustCompile(`mtime: 0x([0-9a-f]{8}):([0-9a-f]{8})`)
+	blockField = regexp.MustCompile(`File ACL: (\d+)`)
+)
+
+// mtime is the modification time as the kernel reads it, in seconds.
+func (x ext4) mtime(name string) int64 {
+	x.t.Helper()
+	m := mtimeField.FindStringSubmatch(x.debugfs(fmt.Sprintf("stat %q", "/"+name)))
+	require.NotNil(x.t, m, name)
+	low, err := strconv.ParseUint(m[1], 16, 32)
+	require.NoError(x.t, err)
+	high, err := strconv.ParseUint(m[2], 16, 32)
+	require.NoError(x.t, err)
+	return int64(int32(low)) + int64(high&3)<<32
+}
+
+// xattrBlock is the block that has the attributes which the inode has no room for.
+func (x ext4) xattrBlock(name string) []byte {
+	x.t.Helper()
+	m := blockField.FindStringSubmatch(x.debugfs(fmt.Sprintf("stat %q", "/"+name)))
+	require.NotNil(x.t, m, name)
+	number, err := strconv.ParseInt(m[1], 10, 64)
+	require.NoError(x.t, err)
+	require.Positive(x.t, number)
+	f, err := os.Open(x.path)
+	require.NoError(x.t, err)
+	defer func() { require.NoError(x.t, f.Close()) }()
+	block := make([]byte, extBlock)
+	_, err = f.ReadAt(block, number*extBlock)
+	require.NoError(x.t, err)
+	return block
 }

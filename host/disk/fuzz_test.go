@@ -51,14 +51,14 @@ func FuzzMerge(f *testing.F) {
 	f.Add("l", byte(tar.TypeSymlink), "l", "l/.wh.x", byte(tar.TypeReg), "")
 	f.Add("x", byte(tar.TypeLink), "usr/lib/a", "x/y", byte(tar.TypeDir), "")
 	f.Fuzz(func(t *testing.T, n1 string, t1 byte, l1, n2 string, t2 byte, l2 string) {
-		tr := newTree()
+		tr := newTree(DefaultLimits)
 		for layer, hdr := range []*tar.Header{
 			{Name: "usr/lib/a", Typeflag: tar.TypeReg},
 			{Name: "lib", Typeflag: tar.TypeSymlink, Linkname: "usr/lib"},
 			{Name: n1, Typeflag: t1, Linkname: l1},
 			{Name: n2, Typeflag: t2, Linkname: l2},
 		} {
-			e, err := newEntry(hdr, layer, 0)
+			e, err := newEntry(hdr, layer, 0, DefaultLimits)
 			if err != nil || e == nil {
 				continue
 			}

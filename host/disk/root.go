@@ -121,8 +121,11 @@ func (c *Cache) build(ctx context.Context, path string, layers []Layer, progress
 // write spools the layers, merges them and writes the disk. need becomes what that
 // takes, when it is known.
 func (c *Cache) write(ctx context.Context, path string, layers []Layer, progress func(Progress), need *space) (err error) {
-	b := &budget{entries: c.limits.Entries, raw: c.limits.Bytes, files: c.limits.Bytes, limits: c.limits}
-	t := newTree()
+	if len(layers) > c.limits.Layers {
+		return overCount("layers", len(layers), c.limits.Layers, "WAGGLE_IMAGE_MAX_LAYERS")
+	}
+	b := newBudget(c.limits)
+	t := newTree(c.limits)
 	var spools []*spool
 	defer func() {
 		for _, s := range spools {
@@ -141,7 +144,10 @@ func (c *Cache) write(ctx context.Context, path string, layers []Layer, progress
 		}
 		s.entries = nil
 	}
-	total, size := t.usage()
+	total, size, err := t.measure()
+	if err != nil {
+		return err
+	}
 	*need = space{spool: c.limits.Bytes - b.raw, disk: size}
 	if b.full != nil {
 		return b.full
@@ -190,22 +196,3 @@ func writeRoot(ctx context.Context, f *os.File, t *tree, spools []*spool, report
 
 // errStopped ends the emitter after the ext4 writer has failed.
 var errStopped = errors.New("ext4 writer stopped")
-
-// usage returns the bytes of content and an upper bound of the disk's size.
-func (t *tree) usage() (content, disk int64) {
-	seen := make(map[*node]bool)
-	todo := []*node{t.root}
-	for len(todo) > 0 {
-		n := todo[len(todo)-1]
-		todo = todo[:len(todo)-1]
-		if seen[n] {
-			continue
-		}
-		seen[n] = true
-		content += n.size
-		for _, child := range n.children {
-			todo = append(todo, child)
-		}
-	}
-	return content, content + int64(len(seen))*perInode + 1<<20
-}

@@ -3,6 +3,7 @@
 package disk
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -61,13 +62,17 @@ func (s *sparseFile) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// finish gives the file its full length, which trailing holes do not, and
-// completes the bitmaps.
+// finish gives the file its full length, which trailing holes do not, and mends what
+// the ext4 writer leaves unlike the kernel wants it.
 func (s *sparseFile) finish() error {
 	if err := s.f.Truncate(s.end); err != nil {
 		return fmt.Errorf("set size of disk: %w", err)
 	}
-	return padBitmaps(s.f)
+	g, err := readGeometry(s.f)
+	if err != nil {
+		return err
+	}
+	return errors.Join(padBitmaps(s.f, g), sortXattrs(s.f, g))
 }
 
 func isZero(p []byte) bool {

@@ -30,24 +30,32 @@ func (s *spool) close() { _ = s.f.Close() }
 
 // budget is what is left of Limits while the layers of one image are read.
 type budget struct {
-	entries    int
-	raw, files int64
-	limits     Limits
+	entries           int
+	raw, files, index int64
+	limits            Limits
 	// full is the host's word for a disk without room for the layers. They are then
 	// read to their end all the same, and not kept: so it is known what they need.
 	full error
 }
 
+func newBudget(l Limits) *budget {
+	return &budget{entries: l.Entries, raw: l.Bytes, files: l.Bytes, index: l.IndexBytes, limits: l}
+}
+
 func (b *budget) takeEntry() error {
 	if b.entries--; b.entries < 0 {
-		return fmt.Errorf("%w: more than %d files", ErrTooLarge, b.limits.Entries)
+		return overCount("files", b.limits.Entries+1, b.limits.Entries, settingFiles)
 	}
 	return nil
 }
 
-func (b *budget) takeFile(size int64) error {
-	if b.files -= size; b.files < 0 {
-		return fmt.Errorf("%w: files of more than %d bytes", ErrTooLarge, b.limits.Bytes)
+// take takes what the entry has: the bytes of its file, and the memory for itself.
+func (b *budget) take(e *entry) error {
+	if b.files -= e.node.size; b.files < 0 {
+		return overBytes("files, unpacked", b.limits.Bytes-b.files, b.limits.Bytes, settingBytes)
+	}
+	if b.index -= e.memory(); b.index < 0 {
+		return overBytes("names and attributes of files", b.limits.IndexBytes-b.index, b.limits.IndexBytes, "WAGGLE_IMAGE_MAX_INDEX_MB")
 	}
 	return nil
 }
@@ -76,7 +84,7 @@ func (t *tee) Read(p []byte) (int, error) {
 	}
 	t.pos += int64(n)
 	if t.budget.raw -= int64(n); t.budget.raw < 0 {
-		t.failed = fmt.Errorf("%w: layers of more than %d bytes", ErrTooLarge, t.budget.limits.Bytes)
+		t.failed = overBytes("layers, uncompressed", t.budget.limits.Bytes-t.budget.raw, t.budget.limits.Bytes, settingBytes)
 		return 0, t.failed
 	}
 	if t.budget.full == nil {
@@ -153,14 +161,14 @@ func (s *spool) index(t *tee, number int) error {
 		if err := t.budget.takeEntry(); err != nil {
 			return err
 		}
-		e, err := newEntry(hdr, number, off)
+		e, err := newEntry(hdr, number, off, t.budget.limits)
 		if err != nil {
 			return err
 		}
 		if e == nil {
 			continue
 		}
-		if err := t.budget.takeFile(e.node.size); err != nil {
+		if err := t.budget.take(e); err != nil {
 			return err
 		}
 		s.entries = append(s.entries, e)

@@ -4,8 +4,10 @@ package disk
 
 import (
 	"archive/tar"
+	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 	"time"
 )
@@ -49,11 +51,13 @@ func (n *node) isDir() bool { return n.typ == tar.TypeDir }
 
 // tree is the merged content of the layers applied so far, lowest first.
 type tree struct {
-	root  *node
-	steps int // left of maxSteps
+	root   *node
+	limits Limits
+	steps  int // left of maxSteps
+	made   int // directories that no layer mentions but as part of a name
 }
 
-func newTree() *tree { return &tree{root: newDir(), steps: maxSteps} }
+func newTree(l Limits) *tree { return &tree{root: newDir(), limits: l, steps: maxSteps} }
 
 // apply lays one layer over the tree. Whiteouts come first, wherever they
 // stand in the tar, since they speak of the layers below only.
@@ -63,6 +67,9 @@ func (t *tree) apply(entries []*entry) error {
 		if e.node.typ == tar.TypeDir && !isWhiteout(e.name) {
 			declared[e.name] = true
 		}
+	}
+	if err := t.lookBelow(entries); err != nil {
+		return err
 	}
 	for _, e := range entries {
 		if isWhiteout(e.name) {
@@ -87,8 +94,30 @@ func (t *tree) apply(entries []*entry) error {
 	return t.linkPending(pending)
 }
 
-// linkPending makes the hard links that stood before their target in the tar.
-// Each round makes at least one or ends the loop.
+// lookBelow notes what the hard links of a layer with whiteouts point to before these
+// are applied: a tool that unpacks entry by entry makes a link that stands before the
+// whiteout of its target.
+func (t *tree) lookBelow(entries []*entry) error {
+	if !slices.ContainsFunc(entries, func(e *entry) bool { return isWhiteout(e.name) }) {
+		return nil
+	}
+	for _, e := range entries {
+		if !e.hard || isWhiteout(e.name) {
+			continue
+		}
+		target, err := t.lookup(e.link)
+		if errors.Is(err, ErrTooLarge) {
+			return err
+		}
+		if err == nil && target != nil && !target.isDir() {
+			e.below = target
+		}
+	}
+	return nil
+}
+
+// linkPending makes the hard links that stood before their target in the tar, and then
+// those to a file that the layer hides. Each round makes at least one or ends the loop.
 func (t *tree) linkPending(pending []*entry) error {
 	for len(pending) > 0 {
 		var left []*entry
@@ -101,12 +130,22 @@ func (t *tree) linkPending(pending []*entry) error {
 				left = append(left, e)
 			}
 		}
-		if len(left) == len(pending) {
+		if len(left) == len(pending) && !takeBelow(left) {
 			return fmt.Errorf("%w: hard link %q points to %q, which does not exist", ErrBadLayer, left[0].name, left[0].link)
 		}
 		pending = left
 	}
 	return nil
+}
+
+// takeBelow lets links to hidden files be made, and reports whether there are any.
+func takeBelow(left []*entry) (any bool) {
+	for _, e := range left {
+		if e.below != nil && !e.hidden {
+			e.hidden, any = true, true
+		}
+	}
+	return any
 }
 
 func isWhiteout(name string) bool {
@@ -145,6 +184,9 @@ func (t *tree) put(e *entry) (bool, error) {
 	n := &fresh
 	if e.hard {
 		target, err := t.lookup(e.link)
+		if err == nil && target == nil && e.hidden {
+			target = e.below
+		}
 		if err != nil || target == nil {
 			return false, err
 		}
@@ -246,9 +288,14 @@ func (t *tree) walk(name string, mode walkMode, declared map[string]bool) (*node
 			followed = true
 		case mode != walkMake:
 			return nil, nil
-		case len(part) > maxName || len(stack) > maxPath/2:
+		case len(part) > maxName:
 			return nil, fmt.Errorf("%w: %q leads to a name that is too long", ErrBadLayer, name)
+		case len(stack) > t.limits.Depth:
+			return nil, tooDeep(name, len(stack), t.limits)
 		default:
+			if t.made++; t.made > t.limits.Entries {
+				return nil, overCount("directories in names", t.made, t.limits.Entries, settingFiles)
+			}
 			made := newDir()
 			dir.children[part] = made
 			stack = append(stack, made)
