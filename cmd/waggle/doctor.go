@@ -110,6 +110,7 @@ func (c *doctorCmd) examine(ctx context.Context) []finding {
 		checkCertificates(c.GuestCA),
 		c.checkImages(),
 		checkPolicy(c.ImagePolicy),
+		checkDiskLimits(c.diskLimitFlags),
 		checkImageTools(os.Geteuid()),
 	)
 }

@@ -86,7 +86,8 @@ func (f *vmFlags) Validate() error {
 		imageSetting("WAGGLE_IMAGE_PYTHON", "image-python", f.ImagePython),
 		imageSetting("WAGGLE_IMAGE_NODE", "image-node", f.ImageNode),
 		imageSetting("WAGGLE_IMAGE_SHELL", "image-shell", f.ImageShell),
-		f.check(),
+		f.fetchFlags.check(),
+		f.diskLimitFlags.check(),
 		f.checkRuntimes(os.Environ()),
 	)
 }

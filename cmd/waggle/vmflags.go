@@ -96,6 +96,7 @@ type vmFlags struct {
 	runDirFlags
 	backendFlags
 	fetchFlags
+	diskLimitFlags
 
 	Kernel    string `help:"Guest kernel of QEMU's machines: a directory made by images/kernel, or an image that needs no modules. Default: DATA/kernel/current." env:"WAGGLE_KERNEL" placeholder:"PATH"`
 	GuestdDir string `help:"Directory of guestd-linux-ARCH. Default: the one of waggle." env:"WAGGLE_GUESTD_DIR" placeholder:"DIR"`
@@ -126,7 +127,7 @@ func (f *vmFlags) launcher(holder string, backend json.RawMessage) (*environment
 	if err != nil {
 		return nil, err
 	}
-	disks, err := disk.Open(filepath.Join(data, "disks"), disk.DefaultLimits)
+	disks, err := disk.Open(filepath.Join(data, "disks"), f.limits())
 	if err != nil {
 		return nil, fmt.Errorf("open the disk cache: %w", err)
 	}
