@@ -10,8 +10,9 @@ import (
 	"os"
 )
 
-// cloneSparse copies src to the new file dst (0600) and keeps its holes. Where
-// the file system can share blocks, it copies nothing at all.
+// cloneSparse copies src to the new file dst (0600) and keeps its holes; blocks of zeros,
+// of which mkfs writes some, become holes too. Where the file system can share blocks, it
+// copies nothing at all.
 func cloneSparse(ctx context.Context, dst, src string) (err error) {
 	in, err := os.Open(src)
 	if err != nil {
@@ -46,7 +47,7 @@ func cloneSparse(ctx context.Context, dst, src string) (err error) {
 			return fmt.Errorf("find data of template: %w", err)
 		}
 		if to > from {
-			w := io.NewOffsetWriter(out, from)
+			w := &sparseFile{f: out, pos: from, end: from}
 			if _, err := io.Copy(w, io.NewSectionReader(in, from, to-from)); err != nil {
 				return fmt.Errorf("copy template: %w", err)
 			}
