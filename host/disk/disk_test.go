@@ -73,21 +73,6 @@ func TestRootAfterRemoval(t *testing.T) {
 	require.NoError(t, c.Scratch(t.Context(), filepath.Join(filepath.Dir(dir), "s.ext4"), 32))
 }
 
-func TestRootIsDeterministic(t *testing.T) {
-	t.Parallel()
-	var files []file
-	for i := range 300 {
-		files = append(files, reg("d/"+itoa(int64(i*7919%1000)), strings.Repeat("b", i)))
-	}
-	files = append(files, hard("d/link", "d/0"))
-	raw := makeTar(t, files...)
-	one, err := os.ReadFile(build(t, raw).path)
-	require.NoError(t, err)
-	two, err := os.ReadFile(build(t, raw).path)
-	require.NoError(t, err)
-	require.True(t, bytes.Equal(one, two))
-}
-
 func TestRootAfterACrash(t *testing.T) {
 	t.Parallel()
 	c := openCache(t, Limits{})
