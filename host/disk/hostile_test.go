@@ -6,6 +6,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -61,6 +62,8 @@ func TestRefused(t *testing.T) {
 		"link below itself":   {makeTar(t, hard("a/b", "a")), Limits{}, ErrBadLayer, "does not exist"},
 		"link to what is not": {makeTar(t, reg("a", "1"), hard("b", "a/x")), Limits{}, ErrBadLayer, "does not exist"},
 		"link to a whiteout":  {makeTar(t, reg(".wh.x", ""), hard("b", ".wh.x")), Limits{}, ErrBadLayer, "does not exist"},
+		"through a whiteout":  {makeTar(t, reg("a/.wh.b/c", "")), Limits{}, ErrBadLayer, "leads through a whiteout"},
+		"linked to whiteouts": {makeTar(t, sym("s", ".wh.b"), reg("s/c", "")), Limits{}, ErrBadLayer, "leads through a whiteout"},
 		"negative owner":      {rawOwner(t, -1), Limits{}, ErrBadLayer, "owner -1:0"},
 		"owner beyond 32 bit": {rawOwner(t, 1<<32), Limits{}, ErrBadLayer, "owner 4294967296:0"},
 		"device beyond ext4":  {makeTar(t, file{tar.Header{Name: "n", Typeflag: tar.TypeChar, Devmajor: 1 << 13}, ""}), Limits{}, ErrBadLayer, "number 8192:0"},
@@ -203,13 +206,18 @@ func rawEntry(t testing.TB, name string, typ byte, body string) []byte {
 	b := makeTar(t, reg(name, body))
 	b = b[:tarBlock+(len(body)+tarBlock-1)/tarBlock*tarBlock]
 	b[156] = typ
-	copy(b[148:156], "        ")
+	setSum(b[:tarBlock])
+	return b
+}
+
+// setSum sets the check sum of a header.
+func setSum(header []byte) {
+	copy(header[148:156], "        ")
 	sum := 0
-	for _, c := range b[:tarBlock] {
+	for _, c := range header {
 		sum += int(c)
 	}
-	copy(b[148:156], []byte{byte('0' + sum>>15&7), byte('0' + sum>>12&7), byte('0' + sum>>9&7), byte('0' + sum>>6&7), byte('0' + sum>>3&7), byte('0' + sum&7), 0, ' '})
-	return b
+	copy(header[148:156], fmt.Sprintf("%06o\x00 ", sum))
 }
 
 // rawOwner is a file with an owner that archive/tar does not write.

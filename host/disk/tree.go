@@ -290,6 +290,8 @@ func (t *tree) walk(name string, mode walkMode, declared map[string]bool) (*node
 			return nil, nil
 		case len(part) > maxName:
 			return nil, fmt.Errorf("%w: %q leads to a name that is too long", ErrBadLayer, name)
+		case isWhiteout(part):
+			return nil, fmt.Errorf("%w: %q leads through a whiteout, %q", ErrBadLayer, name, part)
 		case len(stack) > t.limits.Depth:
 			return nil, tooDeep(name, len(stack), t.limits)
 		default:
