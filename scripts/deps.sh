@@ -3,6 +3,7 @@
 #
 # Installs the Debian packages that Waggle's build, images and tests need, and
 # nothing that is there already. Says what it does; uses sudo when not root.
+# `deps.sh bench` adds what the benchmarks compare with.
 set -eu
 
 missing=""
@@ -21,6 +22,7 @@ need tmux tmux
 need curl curl
 need jq jq
 need skopeo skopeo
+[ "${1:-}" != bench ] || need umoci umoci
 [ -e /usr/include/stdlib.h ] || missing="$missing libc6-dev"
 [ -e /etc/ssl/certs/ca-certificates.crt ] || missing="$missing ca-certificates"
 

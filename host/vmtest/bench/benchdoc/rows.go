@@ -48,6 +48,21 @@ var tables = []table{
 		},
 	},
 	{
+		title: "Images",
+		note: "The python image, its layers compressed by gzip. Pull: from a registry in the same process over loopback, verified and synced to disk; " +
+			"the bytes are those on the wire. Disk: from the store to the ext4 file, synced; the bytes are those of the layers, unpacked. " +
+			"umoci and tar unpack the same blobs into a directory, by turns with it, and sync nothing; tar leaves whiteouts as files and out what is in /dev.",
+		rows: []row{
+			{bench: "Image/pull", metric: "rate", title: "pull"},
+			{bench: "Image/disk", metric: "rate", title: "making the disk"},
+			{bench: "Image/disk", metric: "build", title: "– time"},
+			{bench: "Image/disk", metric: "umoci", title: "`umoci unpack`"},
+			{bench: "Image/disk", metric: "umoci-times", title: "– times as long as making the disk"},
+			{bench: "Image/disk", metric: "tar", title: "`tar -xz`"},
+			{bench: "Image/disk", metric: "tar-times", title: "– times as long as making the disk"},
+		},
+	},
+	{
 		title: "Commands",
 		note:  "In the python environment, one after the other.",
 		rows: []row{
