@@ -1,9 +1,14 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 #
-# build.sh RUNTIME OUT.tar builds the root file system of a reference image
-# (shell, python or node) from Debian packages, for this machine's
+# build.sh IMAGE OUT.tar builds the root file system of a reference image (those of
+# packages.lock: base, shell, python, node) from Debian packages, for this machine's
 # architecture. `waggle image import` makes an image of it.
+#
+# WAGGLE_IMAGE_PINS says what the versions of packages.lock are worth: strict (the
+# default here) builds these or nothing, prefer takes the newest of those that the
+# mirrors no longer have, newest takes the newest of all. WAGGLE_IMAGE_SNAPSHOT=TIME
+# takes the packages from that day's state of snapshot.debian.org.
 #
 # Works as root and, by user namespaces, as an ordinary user. Packages come
 # through this machine's apt sources, proxy and certificates. The result keeps the
@@ -15,18 +20,21 @@ die() {
 	exit 1
 }
 
-[ $# -eq 2 ] || die "usage: $0 shell|python|node OUT.tar"
-runtime=$1
-out=$2
 here=$(cd "$(dirname "$0")" && pwd)
+lock=$here/packages.lock
 
-# Every runtime can fetch over TLS; procps gives ps and kill to the agent.
-packages=ca-certificates,procps
-case $runtime in
-shell) packages=$packages,curl,git,jq ;;
-python) packages=$packages,python3,python3-pip,python3-venv ;;
-node) packages=$packages,nodejs,npm ;;
-*) die "unknown runtime '$runtime': choose shell, python or node" ;;
+# of prints the second word, and the third if there is one, of lock's lines of KEY.
+of() { # of KEY
+	awk -v key="$1" '$1 == key { print $2, $3 }' "$lock"
+}
+
+images=$(awk '!/^#/ && NF == 3 { print $1 }' "$lock" | uniq | tr '\n' ' ')
+[ $# -eq 2 ] || die "usage: $0 IMAGE OUT.tar, with IMAGE one of: $images"
+image=$1
+out=$2
+case " $images" in
+*" $image "*) ;;
+*) die "unknown image '$image': choose one of $images" ;;
 esac
 
 # The commands are those of waggle doctor (host/remedy).
@@ -41,13 +49,35 @@ if [ "$(id -u)" != 0 ]; then
 		die "an ordinary user needs subordinate ids: run 'sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $(id -un)'"
 fi
 
-suite=${WAGGLE_IMAGE_SUITE:-bookworm}
+pinned=$(of suite | tr -d ' ')
+suite=${WAGGLE_IMAGE_SUITE:-$pinned}
+pins=${WAGGLE_IMAGE_PINS:-strict}
+case $pins in
+strict | prefer | newest) ;;
+*) die "WAGGLE_IMAGE_PINS is '$pins': choose strict, prefer or newest" ;;
+esac
+if [ "$suite" != "$pinned" ]; then
+	echo "build.sh: packages.lock is of $pinned: the newest packages of $suite are taken" >&2
+	pins=newest
+fi
+
+wanted=$(of base)
+[ "$image" = base ] || wanted=$(printf '%s\n%s' "$wanted" "$(of "$image")")
+packages=$(echo "$wanted" | cut -d' ' -f1 | paste -sd, -)
+# A package of another release may not exist in this one: python3.11 is there because
+# python3 alone says nothing of the interpreter's own version.
+[ "$suite" = "$pinned" ] || packages=$(echo "$packages" | sed 's/,python3\.[0-9]*//')
 
 # The host's own mirrors of this Debian release, where it has any. Sources of
 # other makers stay out: their packages do not belong in a reference image.
 # The names in the format are apt's, not the shell's.
 sources=""
-if command -v apt-get >/dev/null 2>&1; then
+if [ -n "${WAGGLE_IMAGE_SNAPSHOT:-}" ]; then
+	old='deb [check-valid-until=no] http://snapshot.debian.org/archive'
+	sources="$old/debian/$WAGGLE_IMAGE_SNAPSHOT $suite main
+$old/debian/$WAGGLE_IMAGE_SNAPSHOT $suite-updates main
+$old/debian-security/$WAGGLE_IMAGE_SNAPSHOT $suite-security main"
+elif command -v apt-get >/dev/null 2>&1; then
 	# shellcheck disable=SC2016
 	sources=$(apt-get indextargets --no-release-info --format '$(COMPONENT) $(RELEASE) $(REPO_URI)' 'Created-By: Packages' 2>/dev/null |
 		sed -nE "s#^main ($suite|$suite-updates|$suite-security) (.*/debian(-security)?/)\$#deb \\2 \\1 main#p" | sort -u) || sources=""
@@ -80,7 +110,17 @@ build() {
 	fi
 }
 
-echo "build.sh: $runtime from Debian $suite" >&2
+# What pins.sh reads; the hooks have the environment, but perhaps not the checkout.
+WAGGLE_PINNED=$wanted
+WAGGLE_PINS=$pins
+WAGGLE_SNAPSHOT=$(of snapshot | tr -d ' ')
+export WAGGLE_PINNED WAGGLE_PINS WAGGLE_SNAPSHOT
+if [ "$pins" != newest ]; then
+	hook=$(cat "$here/pins.sh")
+	set -- "$@" --setup-hook="$hook" --essential-hook="$hook"
+fi
+
+echo "build.sh: $image from Debian $suite" >&2
 build "$@" --quiet --variant=minbase --format=tar --include="$packages" \
 	--aptopt='APT::Install-Recommends "false"' \
 	--aptopt='Acquire::Languages "none"' \
@@ -91,4 +131,12 @@ build "$@" --quiet --variant=minbase --format=tar --include="$packages" \
 	--dpkgopt='path-exclude=/usr/share/locale/*' \
 	--dpkgopt='path-exclude=/usr/share/lintian/*' \
 	--customize-hook="$(cat "$here/finish.sh")" >"$tmp"
+
+# Every package with its version, and those that were asked for in the output.
+tar -xOf "$tmp" ./var/lib/dpkg/status |
+	awk '$1 == "Package:" { name = $2 } $1 == "Version:" { print name, $2 }' | LC_ALL=C sort >"$out.packages"
+echo "$packages" | tr , '\n' | while read -r name; do
+	awk -v name="$name" '$1 == name { print "build.sh:   " $1, $2 }' "$out.packages" >&2
+done
+echo "build.sh: $image: $(wc -l <"$out.packages") packages, $(($(wc -c <"$tmp") / 1048576)) MiB unpacked" >&2
 mv "$tmp" "$out"

@@ -10,8 +10,9 @@ root=$1
 
 chroot "$root" useradd --uid 1000 --user-group --create-home --shell /bin/bash sandbox
 
-# The package sources stay: an environment installs from where its image came.
-rm -f "$root/etc/apt/apt.conf.d/99mmdebstrap"
+# The package sources stay: an environment installs from where its image came. The pins
+# do not: it installs what is newest there.
+rm -f "$root/etc/apt/apt.conf.d/99mmdebstrap" "$root/etc/apt/preferences.d/90waggle-pins"
 cat >"$root/etc/apt/apt.conf.d/90waggle" <<EOF
 APT::Install-Recommends "false";
 Acquire::Languages "none";
