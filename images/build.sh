@@ -110,14 +110,16 @@ build() {
 	fi
 }
 
-# What pins.sh reads; the hooks have the environment, but perhaps not the checkout.
+# What pins.sh reads, and itself: the hooks have the environment, but perhaps not the
+# checkout, and mmdebstrap prints the whole text of a hook that fails.
 WAGGLE_PINNED=$wanted
 WAGGLE_PINS=$pins
 WAGGLE_SNAPSHOT=$(of snapshot | tr -d ' ')
-export WAGGLE_PINNED WAGGLE_PINS WAGGLE_SNAPSHOT
+WAGGLE_PINS_HOOK=$(cat "$here/pins.sh")
+export WAGGLE_PINNED WAGGLE_PINS WAGGLE_SNAPSHOT WAGGLE_PINS_HOOK
 if [ "$pins" != newest ]; then
-	hook=$(cat "$here/pins.sh")
-	set -- "$@" --setup-hook="$hook" --essential-hook="$hook"
+	# shellcheck disable=SC2016
+	set -- "$@" --setup-hook='eval "$WAGGLE_PINS_HOOK"' --essential-hook='eval "$WAGGLE_PINS_HOOK"'
 fi
 
 echo "build.sh: $image from Debian $suite" >&2

@@ -180,6 +180,7 @@ type person struct {
 	t    *testing.T
 	home string
 	env  []string
+	dir  string // where they are; "" is where the test is
 }
 
 func newPerson(t *testing.T) *person {
@@ -203,6 +204,7 @@ func (p *person) waggle(args ...string) (stdout, stderr string, err error) {
 	exe, err := os.Executable()
 	require.NoError(p.t, err)
 	cmd := exec.CommandContext(ctx, exe, args...)
+	cmd.Dir = p.dir
 	cmd.Env = append([]string{
 		asWaggle + "=1", "PATH=" + os.Getenv("PATH"), "HOME=" + p.home,
 		"WAGGLE_DATA_DIR=" + filepath.Join(p.home, "data"), "WAGGLE_RUN_DIR=" + filepath.Join(p.home, "run"),

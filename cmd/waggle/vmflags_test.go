@@ -19,14 +19,14 @@ import (
 // that the tasks build, and a word in the help.
 func TestRuntimesHaveSettings(t *testing.T) {
 	t.Parallel()
-	build, err := os.ReadFile("../../images/build.sh")
+	build, err := os.ReadFile("../../images/packages.lock")
 	require.NoError(t, err)
 	all, err := os.ReadFile("../../scripts/images.sh")
 	require.NoError(t, err)
 	command, _ := reflect.TypeFor[runCmd]().FieldByName("Image")
 	require.ElementsMatch(t, environment.Runtimes(), slices.Collect(maps.Keys((&vmFlags{}).images())))
 	for _, name := range environment.Runtimes() {
-		require.Contains(t, string(build), "\n"+name+") ")
+		require.Contains(t, string(build), "\n"+name+" ")
 		require.Regexp(t, `set -- .*\b`+name+`\b`, string(all))
 		require.Contains(t, command.Tag.Get("help"), name)
 		field, ok := reflect.TypeFor[vmFlags]().FieldByName("Image" + strings.ToUpper(name[:1]) + name[1:])
