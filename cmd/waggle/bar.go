@@ -5,15 +5,16 @@ package main
 import (
 	"os"
 	"sync"
-	"time"
 
-	"github.com/schollz/progressbar/v3"
+	"github.com/vbauerster/mpb/v8"
+	"github.com/vbauerster/mpb/v8/decor"
 	"golang.org/x/term"
 )
 
 // bar counts bytes on a terminal, and says nothing elsewhere.
 type bar struct {
-	shown *progressbar.ProgressBar // nil says nothing
+	bars  *mpb.Progress
+	shown *mpb.Bar // nil says nothing
 	once  sync.Once
 }
 
@@ -21,20 +22,17 @@ func newBar(what string, quiet bool) *bar {
 	if quiet || !term.IsTerminal(int(os.Stderr.Fd())) {
 		return &bar{}
 	}
-	return &bar{shown: progressbar.NewOptions64(-1,
-		progressbar.OptionSetDescription(what),
-		progressbar.OptionSetWriter(os.Stderr),
-		progressbar.OptionShowBytes(true),
-		progressbar.OptionThrottle(100*time.Millisecond),
-		progressbar.OptionSpinnerType(14),
-		progressbar.OptionClearOnFinish(),
-	)}
+	bars := newBars(os.Stderr)
+	return &bar{bars: bars, shown: bars.New(0, mpb.SpinnerStyle().PositionLeft(),
+		mpb.BarWidth(1),
+		mpb.AppendDecorators(decor.Name(what), decor.Current(decor.SizeB1024(0), " % .1f"),
+			decor.AverageSpeed(decor.SizeB1024(0), " (% .1f)")))}
 }
 
 // Write counts p.
 func (b *bar) Write(p []byte) (int, error) {
 	if b.shown != nil {
-		_ = b.shown.Add(len(p)) // a terminal that fails must not fail the copy
+		b.shown.IncrBy(len(p))
 	}
 	return len(p), nil
 }
@@ -43,7 +41,8 @@ func (b *bar) Write(p []byte) (int, error) {
 func (b *bar) end() {
 	b.once.Do(func() {
 		if b.shown != nil {
-			_ = b.shown.Finish()
+			b.shown.Abort(true)
+			b.bars.Wait()
 		}
 	})
 }

@@ -4,29 +4,29 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"os"
-	"time"
 
 	"github.com/opencontainers/go-digest"
-	"github.com/schollz/progressbar/v3"
+	"github.com/vbauerster/mpb/v8"
+	"github.com/vbauerster/mpb/v8/decor"
 	"golang.org/x/term"
 
 	"github.com/stacklok/waggle/host/image"
 )
 
-// pullBar shows a pull: on a terminal as one bar over all layers, with the rate, and
-// elsewhere in a few plain lines. What the store had already is no part of the bar, for
-// the rate would be nonsense.
+// pullBar shows a pull: on a terminal a bar for each layer, with its rate, and elsewhere a
+// few plain lines. What the store had already has no bar.
 type pullBar struct {
 	say   *progress
 	lines func(image.Progress) // nil on a terminal
 
-	shown *progressbar.ProgressBar
-	blobs map[digest.Digest]image.Progress
+	shown *mpb.Progress // nil before the first layer
+	blobs map[digest.Digest]*mpb.Bar
 }
 
 func newPullBar(quiet bool) *pullBar {
-	b := &pullBar{say: newProgress(os.Stderr, quiet), blobs: map[digest.Digest]image.Progress{}}
+	b := &pullBar{say: newProgress(os.Stderr, quiet), blobs: map[digest.Digest]*mpb.Bar{}}
 	if quiet || !term.IsTerminal(int(os.Stderr.Fd())) {
 		b.lines = pullSteps(b.say.step)
 	}
@@ -35,56 +35,52 @@ func newPullBar(quiet bool) *pullBar {
 
 // report takes one report of the store, from one goroutine at a time.
 func (b *pullBar) report(p image.Progress) {
-	if b.lines != nil {
+	switch {
+	case b.lines != nil:
 		b.lines(p)
-		return
+	case p.Phase == image.PhasePull:
+		b.draw(p)
+	case b.shown == nil:
+		pullSteps(b.say.step)(p)
+	case p.Phase == image.PhaseRetry:
+		fmt.Fprintln(b.shown, p.Why) // above the bars
 	}
-	switch p.Phase {
-	case image.PhasePull:
-		if _, seen := b.blobs[p.Blob]; !seen && p.Done == p.Total {
+}
+
+// draw moves the bar of a blob. One whose size the source does not tell has no end until
+// the pull has one.
+func (b *pullBar) draw(p image.Progress) {
+	bar := b.blobs[p.Blob]
+	if bar == nil {
+		if p.Done == p.Total {
 			return // in the store already, or too small to be worth a bar
 		}
-		b.blobs[p.Blob] = p
-		b.draw()
-	default:
-		b.clear()
-		pullSteps(b.say.step)(p)
-	}
-}
-
-func (b *pullBar) draw() {
-	var done, total int64
-	complete := 0
-	for _, p := range b.blobs {
-		done += p.Done
-		total += max(p.Total, p.Done)
-		if p.Done == p.Total {
-			complete++
+		if b.shown == nil {
+			b.say.clear()
+			b.shown = newBars(os.Stderr)
 		}
+		bar = b.shown.AddBar(max(p.Total, 0),
+			mpb.PrependDecorators(decor.Name(p.Blob.Encoded()[:12], decor.WC{C: decor.DextraSpace}),
+				decor.Counters(decor.SizeB1024(0), "% .1f / % .1f", decor.WCSyncSpace)),
+			mpb.AppendDecorators(decor.NewPercentage("%d", decor.WCSyncSpace),
+				decor.AverageSpeed(decor.SizeB1024(0), "% .1f", decor.WCSyncSpace)))
+		b.blobs[p.Blob] = bar
 	}
-	if b.shown == nil {
-		b.say.clear()
-		b.shown = progressbar.NewOptions64(total,
-			progressbar.OptionSetWriter(os.Stderr), progressbar.OptionShowBytes(true), progressbar.OptionShowTotalBytes(true),
-			progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionSetPredictTime(true),
-			progressbar.OptionFullWidth(), progressbar.OptionClearOnFinish())
-	}
-	if total != b.shown.GetMax64() {
-		b.shown.ChangeMax64(total)
-	}
-	b.shown.Describe(fmt.Sprintf("layers %d/%d", complete, len(b.blobs)))
-	if done < total { // a bar that is full ends, and more layers may follow
-		_ = b.shown.Set64(done) // a terminal that fails must not fail the pull
-	}
+	bar.SetCurrent(p.Done)
 }
 
-func (b *pullBar) clear() {
-	if b.shown != nil {
-		_ = b.shown.Clear()
-	}
+// newBars draws on the terminal w. Its goroutines end with Wait.
+func newBars(w io.Writer) *mpb.Progress {
+	return mpb.New(mpb.WithOutput(w), mpb.WithAutoRefresh())
 }
 
+// end leaves the bars where they are, the last word above what follows.
 func (b *pullBar) end() {
-	b.clear()
+	for _, bar := range b.blobs {
+		bar.Abort(false) // nothing to one that is full
+	}
+	if b.shown != nil {
+		b.shown.Wait()
+	}
 	b.say.done()
 }
