@@ -58,8 +58,9 @@ var registryProgram = sync.OnceValues(func() ([]byte, error) {
 	return os.ReadFile(path)
 })
 
-// startRegistry starts one that knows a user, and returns its address.
-func startRegistry(t *testing.T) string {
+// startRegistry starts one that knows a user, and returns its address. Without more
+// arguments it takes the password itself.
+func startRegistry(t *testing.T, args ...string) string {
 	t.Helper()
 	program, err := registryProgram()
 	require.NoError(t, err)
@@ -77,7 +78,7 @@ storage: {inmemory: {}}
 http: {addr: "127.0.0.1:0", relativeurls: true, secret: test}
 auth: {htpasswd: {realm: test, path: %s}}
 `, users), 0o600))
-	cmd := exec.CommandContext(t.Context(), path, config)
+	cmd := exec.CommandContext(t.Context(), path, append([]string{config}, args...)...)
 	cmd.Env = []string{"HOME=" + dir, "OTEL_TRACES_EXPORTER=none"}
 	stdin, err := cmd.StdinPipe()
 	require.NoError(t, err)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/docker/distribution/registry/api/errcode"
 	"go.podman.io/image/v5/docker"
+	"go.podman.io/image/v5/docker/reference"
 	ociarchive "go.podman.io/image/v5/oci/archive"
 	"go.podman.io/image/v5/oci/layout"
 )
@@ -45,7 +46,10 @@ const again = "remove the image (`waggle image rm`) and pull or import it again"
 
 // sourceError gives the errors of a source their place among ours and adds
 // what to do.
-func sourceError(ref string, err error) error {
+func sourceError(ref string, err error) error { return placeError("pull", ref, err) }
+
+// placeError is of a source ("pull") or a destination ("write").
+func placeError(verb, ref string, err error) error {
 	var coder errcode.ErrorCoder
 	var denied docker.ErrUnauthorizedForCredentials
 	var noArchive ociarchive.ArchiveFileNotFoundError
@@ -54,19 +58,19 @@ func sourceError(ref string, err error) error {
 	var status docker.UnexpectedHTTPStatusError
 	switch {
 	case errors.Is(err, errStalled): // first: it looks like the end of our own context
-		return fmt.Errorf("pull %q: %w: %w", ref, ErrInterrupted, err)
+		return fmt.Errorf("%s %q: %w: %w", verb, ref, ErrInterrupted, err)
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT): // archives are unpacked first
-		return fmt.Errorf("read %q: %w; free some in the data directory, or choose another with WAGGLE_DATA_DIR: %w", ref, ErrNoSpace, err)
+		return fmt.Errorf("%s %q: %w; free some in the data directory, or choose another with WAGGLE_DATA_DIR: %w", verb, ref, ErrNoSpace, err)
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("read %q: %w", ref, err)
 	case errors.As(err, &denied):
-		return fmt.Errorf("pull %q: %w: log in with `podman login` or `skopeo login`: %w", ref, ErrUnauthorized, err)
+		return fmt.Errorf("%s %q: %w: it does not take the name and the password: %s: %w", verb, ref, ErrUnauthorized, login(ref), err)
 	case errors.As(err, &coder) && coder.ErrorCode() == errcode.ErrorCodeUnauthorized,
 		errors.As(err, &coder) && coder.ErrorCode() == errcode.ErrorCodeDenied:
-		return fmt.Errorf("pull %q: %w: the image does not exist or needs a login (`podman login`, `skopeo login`): %w", ref, ErrUnauthorized, err)
+		return fmt.Errorf("%s %q: %w: %s: %s: %w", verb, ref, ErrUnauthorized, whyDenied(verb), login(ref), err)
 	case errors.As(err, &coder) && coder.ErrorCode().Descriptor().HTTPStatusCode == http.StatusNotFound:
-		return fmt.Errorf("pull %q: %w: check its name and tag: %w", ref, ErrNotFound, err)
+		return fmt.Errorf("%s %q: %w: check its name and tag: %w", verb, ref, ErrNotFound, err)
 	case errors.Is(err, syscall.ENOENT), errors.As(err, &noArchive):
 		return fmt.Errorf("read %q: %w: check the path: %w", ref, ErrNotFound, err)
 	case errors.As(err, &noName):
@@ -74,11 +78,28 @@ func sourceError(ref string, err error) error {
 	case isFile(ref):
 		return fmt.Errorf("read %q: %w: it is not what the prefix says, or not whole: %w", ref, ErrCorrupt, err)
 	case errors.As(err, &status) && status.StatusCode >= http.StatusInternalServerError:
-		return fmt.Errorf("pull %q: %w: the registry is in trouble, or a proxy on the way: %w", ref, ErrInterrupted, err)
+		return fmt.Errorf("%s %q: %w: the registry is in trouble, or a proxy on the way: %w", verb, ref, ErrInterrupted, err)
 	case errors.As(err, &network):
-		return fmt.Errorf("pull %q: %w: check the name, and this host's network and proxy (HTTPS_PROXY): %w", ref, ErrUnreachable, err)
+		return fmt.Errorf("%s %q: %w: check the name, and this host's network and proxy (HTTPS_PROXY): %w", verb, ref, ErrUnreachable, err)
 	}
-	return fmt.Errorf("pull %q: %w", ref, err)
+	return fmt.Errorf("%s %q: %w", verb, ref, err)
+}
+
+func whyDenied(verb string) string {
+	if verb == "write" {
+		return "nobody is logged in, or whoever is may not write there"
+	}
+	return "the image does not exist or needs a login"
+}
+
+// login is the command that mends it, for the registry of ref.
+func login(ref string) string {
+	named, err := parseNamed(ref)
+	if err != nil {
+		return "run `skopeo login` or `podman login`"
+	}
+	registry := reference.Domain(named)
+	return fmt.Sprintf("run `skopeo login %s` or `podman login %s`", registry, registry)
 }
 
 // hostError names the directory of a full disk.

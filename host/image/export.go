@@ -207,15 +207,15 @@ func (e *exporter) layer(ctx context.Context, layer Layer) (int64, error) {
 	return done.Size, nil
 }
 
-// failed is sourceError for the other direction.
+// failed names what was written, and what to do where that is known.
 func (e *exporter) failed(err error) error {
 	if err == nil {
 		return nil
 	}
-	mended := sourceError(e.dst, err)
+	placed := placeError("write", e.dst, err)
 	for _, known := range []error{ErrUnauthorized, ErrNoSpace, ErrUnreachable} {
-		if errors.Is(mended, known) {
-			return fmt.Errorf("write %q: %w", e.dst, mended)
+		if errors.Is(placed, known) {
+			return placed
 		}
 	}
 	return fmt.Errorf("write %q: %w", e.dst, err)

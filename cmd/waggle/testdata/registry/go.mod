@@ -2,7 +2,10 @@ module github.com/stacklok/waggle/cmd/waggle/testdata/registry
 
 go 1.26.8
 
-require github.com/distribution/distribution/v3 v3.1.1
+require (
+	github.com/distribution/distribution/v3 v3.1.1
+	github.com/go-jose/go-jose/v4 v4.1.4
+)
 
 require (
 	github.com/beorn7/perks v1.0.1 // indirect

@@ -21,15 +21,16 @@ import (
 )
 
 // main takes the path of a configuration, prints the address that it listens on, and ends
-// when its standard input does, with whoever started it.
+// when its standard input does, with whoever started it. With "token" after the path it
+// wants bearer tokens, which it gives at /token.
 func main() {
-	if err := serve(os.Args[1]); err != nil {
+	if err := serve(os.Args[1], len(os.Args) > 2 && os.Args[2] == "token"); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-func serve(path string) error {
+func serve(path string, bearer bool) error {
 	file, err := os.Open(path)
 	if err != nil {
 		return fmt.Errorf("open configuration: %w", err)
@@ -42,9 +43,18 @@ func serve(path string) error {
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
+	mux := http.NewServeMux()
+	if bearer {
+		given, err := newTokens(config, fmt.Sprintf("http://%s/token", l.Addr()), path+".pem")
+		if err != nil {
+			return err
+		}
+		mux.Handle("/token", given)
+	}
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
-	s := &http.Server{Handler: handlers.NewApp(ctx, config), ReadHeaderTimeout: 10 * time.Second}
+	mux.Handle("/", handlers.NewApp(ctx, config))
+	s := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
 	go func() {
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		_ = s.Close()
