@@ -3,11 +3,9 @@
 package image
 
 import (
-	"archive/tar"
 	"context"
 	"fmt"
 	"maps"
-	"path"
 	"runtime"
 	"slices"
 	"strings"
@@ -64,7 +62,8 @@ type checker struct {
 // a waggle that speaks the protocol range from lowest to highest.
 func (img *Image) Check(ctx context.Context, lowest, highest uint32) (*Report, error) {
 	files, err := img.readTree(ctx, map[string]int64{
-		GuestdPath[1:]: maxGuestd + 1, GuestdInfo[1:]: maxDocument, "etc/passwd": maxDocument,
+		GuestdPath[1:]: maxGuestd + 1, GuestdInfo[1:]: maxDocument,
+		"etc/passwd": maxDocument, "etc/group": maxDocument,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("check %q: %w", img.Ref, err)
@@ -137,46 +136,6 @@ func (c *checker) programs() {
 			continue
 		}
 		c.good(kind.name, "%s", strings.Join(found, ", "))
-	}
-}
-
-// user says who runs commands.
-func (c *checker) user() {
-	who, _, _ := strings.Cut(c.img.Config.User, ":")
-	known := false
-	for line := range strings.Lines(string(c.files.content["etc/passwd"])) {
-		f := strings.Split(line, ":")
-		known = known || len(f) > 2 && (f[0] == who || f[2] == who)
-	}
-	switch {
-	case who == "" || who == "root" || strings.Trim(who, "0") == "":
-		c.good("user", "sandbox, for the image names %s: commands are never root's by default", orNobody(who))
-	case known:
-		c.good("user", "%s", c.img.Config.User)
-	default:
-		c.good("user", "%s, whom /etc/passwd does not have: it is made", c.img.Config.User)
-	}
-}
-
-func orNobody(who string) string {
-	if who == "" {
-		return "nobody"
-	}
-	return who
-}
-
-func (c *checker) workdir() {
-	dir := c.img.Config.WorkingDir
-	_, n, ok := c.files.find(dir)
-	switch {
-	case !path.IsAbs(dir):
-		c.good("working directory", "the user's home")
-	case dir == "/" || ok && n.kind == tar.TypeDir:
-		c.good("working directory", "%s", dir)
-	case ok:
-		c.missing("working directory", "%s is no directory: change WORKDIR", dir)
-	default:
-		c.good("working directory", "%s, which is made for the user", dir)
 	}
 }
 

@@ -122,6 +122,39 @@ func TestCheckByContainerfile(t *testing.T) {
 	require.ErrorIs(t, err, ErrArch)
 }
 
+// TestCheckWorkdir: a working directory in which the user cannot write is told of, as it
+// is no mistake everywhere.
+func TestCheckWorkdir(t *testing.T) {
+	t.Parallel()
+	s := openStore(t)
+	for name, tc := range map[string]struct {
+		user string
+		mode int64
+		uid  int
+		may  bool
+	}{
+		"root's":         {"app", 0o755, 0, false},
+		"their own":      {"app", 0o755, 5, true},
+		"read-only":      {"app", 0o555, 5, false},
+		"by uid":         {"5", 0o755, 5, true},
+		"anybody's":      {"app", 0o777, 0, true},
+		"their group's":  {"app", 0o775, 0, true},
+		"another group":  {"app:6", 0o775, 0, true}, // still a member of 0
+		"no group":       {"other:6", 0o775, 0, false},
+		"nobody's":       {"4711", 0o775, 0, true}, // group 0, as container runtimes do
+		"sandbox":        {"", 0o755, 1000, true},
+		"root is nobody": {"root", 0o755, 0, false},
+	} {
+		img := importTar(t, s, "workdir", Config{User: tc.user, WorkingDir: "/srv"},
+			entry{name: "srv", kind: tar.TypeDir, mode: tc.mode, uid: tc.uid},
+			entry{name: "etc/passwd", body: "root:x:0:0::/:/bin/sh\napp:x:5:5::/:/bin/sh\nother:x:7:7::/:/bin/sh\n"},
+			entry{name: "etc/group", body: "root:x:0:app\nsix:x:6:\n"})
+		text, missing := finding(t, check(t, img), "working directory")
+		require.False(t, missing, name)
+		require.Equal(t, tc.may, text == "/srv", "%s: %s", name, text)
+	}
+}
+
 func TestCheckMissing(t *testing.T) {
 	t.Parallel()
 	binary := func(machine elf.Machine, progs ...elf.ProgType) string {
