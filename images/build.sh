@@ -8,7 +8,8 @@
 # WAGGLE_IMAGE_PINS says what the versions of packages.lock are worth: strict (the
 # default here) builds these or nothing, prefer takes the newest of those that the
 # mirrors no longer have, newest takes the newest of all. WAGGLE_IMAGE_SNAPSHOT=TIME
-# takes the packages from that day's state of snapshot.debian.org.
+# takes the packages from that day's state of snapshot.debian.org. WAGGLE_IMAGE_LOCK is
+# another packages.lock, of images of your own.
 #
 # Works as root and, by user namespaces, as an ordinary user. Packages come
 # through this machine's apt sources, proxy and certificates. The result keeps the
@@ -21,7 +22,7 @@ die() {
 }
 
 here=$(cd "$(dirname "$0")" && pwd)
-lock=$here/packages.lock
+lock=${WAGGLE_IMAGE_LOCK:-$here/packages.lock}
 
 # of prints the second word, and the third if there is one, of lock's lines of KEY.
 of() { # of KEY

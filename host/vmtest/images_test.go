@@ -118,12 +118,6 @@ func TestImages(t *testing.T) {
 	app := program(t)
 	importImage(t, own, "team/busybox", []string{"--user=app:staff", "--workdir=/work/dir", "--env=A=1", "--env=PATH=/opt/bin"},
 		append(busybox(t, "opt/bin", "sh", "id", "pwd", "cat"), append(passwd, file{name: "bin/sh", target: "/opt/bin/busybox"})...)...)
-	importImage(t, own, "team/fedora", []string{"--user=root"},
-		append(busybox(t, "usr/bin", "sh", "id", "echo", "touch"), append(passwd,
-			file{name: "bin", target: "usr/bin"}, file{name: "sbin", target: "usr/bin"},
-			file{name: "etc/os-release", body: "ID=fedora\n"},
-			file{name: "usr/bin/dnf", body: "#!/bin/sh\necho dnf \"$@\"; [ $(id -u) = 0 ] && touch /installed\n"},
-		)...)...)
 	importImage(t, own, "team/distroless", []string{"--user=65532:65532", "--workdir=/srv"},
 		file{name: "etc/passwd", body: "root:x:0:0::/:/sbin/nologin\nnonroot:x:65532:65532::/home/nonroot:/sbin/nologin\n"},
 		file{name: "srv/"}, file{name: "app", body: app})
@@ -151,18 +145,6 @@ func TestImages(t *testing.T) {
 		var list struct{ Path string }
 		c.Call(t, "list_files", with(map[string]any{}), &list)
 		require.Equal(t, "/work/dir", list.Path)
-		own.Command(t, "rm", m.ID)
-	})
-	t.Run("fedora", func(t *testing.T) {
-		m, with := create(t, map[string]any{"image": "team/fedora"})
-		require.Equal(t, "sandbox", m.User, "root is not for commands")
-		require.Equal(t, []string{"dnf"}, m.Managers)
-		var done struct{ Manager string }
-		c.Call(t, "install_packages", with(map[string]any{"packages": "gcc"}), &done)
-		require.Equal(t, "dnf", done.Manager)
-		var ran executed
-		c.Call(t, "execute", with(map[string]any{"code": "id -u; echo /installed"}), &ran)
-		require.Equal(t, "1000\n/installed\n", ran.Stdout, ran.Stderr)
 		own.Command(t, "rm", m.ID)
 	})
 	t.Run("distroless", func(t *testing.T) {
