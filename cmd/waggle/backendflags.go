@@ -56,7 +56,7 @@ func (f *backendFlags) inspectKrun(ctx context.Context, data string) krunParts {
 	var p krunParts
 	p.libs, p.libDir, p.libsErr = findLibraries(f.KrunLibDir, data)
 	if p.libsErr == nil {
-		if p.libDir == "" {
+		if p.libDir == "" { // neither library's own fault
 			p.libsErr = oneDirectory(p.libs, os.Getenv("LD_LIBRARY_PATH"))
 		}
 		p.pairErr = checkPair(p.libs)
@@ -107,6 +107,7 @@ func findLibraries(setting, data string) (libs krun.Libraries, dir string, err e
 	libs.Looked = append(inBundle.Looked, libs.Looked...)
 	if errors.Is(err, krun.ErrNoLibrary) {
 		err = fmt.Errorf("%w; nor in %s, where it is put by `%s`", err, bundle, remedy.Task("deps:krun"))
+		libs.Krun.Err = err
 	}
 	return libs, "", err
 }
@@ -126,7 +127,10 @@ func oneDirectory(l krun.Libraries, ldPath string) error {
 func krunDir(data string) string { return filepath.Join(data, "krun") }
 
 // err is all that is wrong, nil when libkrun can make machines with so many CPUs.
-func (p *krunParts) err(accel string, cpus uint32) error {
+func (p *krunParts) err(accel string, cpus uint32) error { return errors.Join(p.errs(accel, cpus)...) }
+
+// errs are err's, each by itself. Some may be nil.
+func (p *krunParts) errs(accel string, cpus uint32) []error {
 	var accelErr, cpusErr error
 	if accel == string(qemu.AccelTCG) {
 		accelErr = errors.New("WAGGLE_ACCEL (--accel) is tcg, and libkrun does not emulate: set it to auto")
@@ -134,17 +138,22 @@ func (p *krunParts) err(accel string, cpus uint32) error {
 	if cpus > spec.MaxCPUs {
 		cpusErr = fmt.Errorf("WAGGLE_DEFAULT_CPUS (--cpus) is %d, and libkrun's kernel runs at most %d: lower it", cpus, spec.MaxCPUs)
 	}
-	return errors.Join(accelErr, cpusErr, p.libsErr, p.pairErr, p.linkErr, p.runnerErr, p.hypervisorErr)
+	all := []error{accelErr, cpusErr}
+	if p.libs.Krun.Err != nil || p.libs.Firmware.Err != nil {
+		all = append(all, p.libs.Krun.Err, p.libs.Firmware.Err)
+	} else {
+		all = append(all, p.libsErr)
+	}
+	return append(all, p.pairErr, p.linkErr, p.runnerErr, p.hypervisorErr)
 }
 
 // brief is err in a few words each: doctor has the long ones.
 func (p *krunParts) brief(accel string, cpus uint32) []string {
-	all, ok := p.err(accel, cpus).(interface{ Unwrap() []error })
-	if !ok {
-		return nil
-	}
 	var words []string
-	for _, err := range all.Unwrap() {
+	for _, err := range p.errs(accel, cpus) {
+		if err == nil {
+			continue
+		}
 		text := err.Error()
 		for _, known := range []error{krun.ErrNoLibrary, krun.ErrNoFirmware, krun.ErrNoRunner} {
 			if errors.Is(err, known) {

@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"debug/elf"
 	"errors"
 	"fmt"
 	"os"
@@ -18,10 +17,10 @@ import (
 // examineKrun looks at all that libkrun's machines need but the hypervisor.
 func (c *doctorCmd) examineKrun(ctx context.Context, data string, p *krunParts) []finding {
 	all := []finding{
-		checkLibrary("libkrun", p.libs.Krun, p.libs, p.libsErr),
-		checkLibrary("libkrunfw", p.libs.Firmware, p.libs, p.libsErr),
+		checkLibrary("libkrun", p.libs.Krun, p.libs),
+		checkLibrary("libkrunfw", p.libs.Firmware, p.libs),
 		checkVersions(p),
-		checkRunner(p, runtime.GOARCH),
+		checkRunner(p),
 	}
 	if runtime.GOOS == "darwin" {
 		return append(all, checkEntitlements(ctx, p))
@@ -39,14 +38,21 @@ func libraryRemedy() string {
 	return task("deps:krun") + "; or see docs/libkrun.md"
 }
 
+// remedyOf mends rights where they are what is wrong, and else is other.
+func remedyOf(err error, other string) string {
+	var access *krun.AccessError
+	if errors.As(err, &access) {
+		return access.Remedy()
+	}
+	return other
+}
+
 // checkLibrary says which one was found, or all the places where it was looked for.
-func checkLibrary(check string, l krun.Library, all krun.Libraries, err error) finding {
+func checkLibrary(check string, l krun.Library, all krun.Libraries) finding {
 	looked := "looked in " + strings.Join(all.Looked, ", ")
-	mine := check == "libkrunfw" && errors.Is(err, krun.ErrNoFirmware) ||
-		check == "libkrun" && err != nil && !errors.Is(err, krun.ErrNoFirmware)
 	switch {
-	case mine:
-		return missing(check, err.Error(), libraryRemedy())
+	case l.Err != nil:
+		return missing(check, l.Err.Error(), remedyOf(l.Err, libraryRemedy()))
 	case l.Path == "":
 		return missing(check, "not looked for without libkrun; "+looked, libraryRemedy())
 	}
@@ -65,12 +71,19 @@ func checkLibrary(check string, l krun.Library, all krun.Libraries, err error) f
 	return good(check, detail+"; "+looked)
 }
 
-// checkVersions looks at the pair, and at what the host has to load it with.
+// checkVersions looks at the pair, and at what the host has to load it with. Of
+// libraries that cannot be used by themselves, nothing more is known.
 func checkVersions(p *krunParts) finding {
 	const check = "libkrun versions"
+	lib, firmware := p.libs.Krun, p.libs.Firmware
 	switch {
-	case p.libs.Krun.Path == "" || p.libs.Firmware.Path == "":
+	case lib.Path == "" || firmware.Path == "":
 		return missing(check, fmt.Sprintf("libkrun %s or later is needed, and libkrunfw 5", krun.MinVersion), libraryRemedy())
+	case lib.Err != nil || firmware.Err != nil:
+		return missing(check, "not looked at: one that is found cannot be used, as said above",
+			remedyOf(errors.Join(lib.Err, firmware.Err), libraryRemedy()))
+	case p.libsErr != nil:
+		return missing(check, p.libsErr.Error(), "export WAGGLE_KRUN_LIB_DIR=DIR   # which holds both")
 	case p.pairErr != nil:
 		return missing(check, p.pairErr.Error(), libraryRemedy())
 	case p.linkErr != nil:
@@ -79,22 +92,11 @@ func checkVersions(p *krunParts) finding {
 	return good(check, fmt.Sprintf("%s or later is needed; nothing is known against this pair, and it can be loaded", krun.MinVersion))
 }
 
-// checkRunner looks for waggle-krun, and whether it is for this machine.
-func checkRunner(p *krunParts, goarch string) finding {
+// checkRunner looks for waggle-krun. Whether it is signed is checkEntitlements'.
+func checkRunner(p *krunParts) finding {
 	const check = "waggle-krun"
-	if errors.Is(p.runnerErr, krun.ErrNoRunner) || p.runner == "" {
-		return missing(check, fmt.Sprint(p.runnerErr), task("build")+", or set WAGGLE_KRUN")
-	}
-	if runtime.GOOS != "linux" {
-		return good(check, p.runner)
-	}
-	program, err := elf.Open(p.runner)
-	if err != nil {
-		return missing(check, p.runner+" is no program: "+err.Error(), task("build"))
-	}
-	defer program.Close()
-	if program.Machine != elfMachines[goarch] {
-		return missing(check, fmt.Sprintf("%s is for %s, this machine is %s", p.runner, program.Machine, goarch), task("build"))
+	if p.runner == "" {
+		return missing(check, fmt.Sprint(p.runnerErr), remedyOf(p.runnerErr, task("build")+", or set WAGGLE_KRUN"))
 	}
 	return good(check, p.runner)
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -67,45 +68,86 @@ func TestCheckLibrary(t *testing.T) {
 		Firmware: krun.Library{Path: "/a/libkrunfw.so.5", Real: "/a/libkrunfw.so.5"},
 		Looked:   []string{"/x", "/a"}, AtLeast: "1.17.3",
 	}
-	f := checkLibrary("libkrun", l.Krun, l, nil)
+	f := checkLibrary("libkrun", l.Krun, l)
 	require.Equal(t, good("libkrun", "/a/libkrun.so.1 (/a/libkrun.so.1.17.3), version 1.17.3; looked in /x, /a"), f)
-	f = checkLibrary("libkrunfw", l.Firmware, l, nil)
+	f = checkLibrary("libkrunfw", l.Firmware, l)
 	require.Equal(t, good("libkrunfw", "/a/libkrunfw.so.5, which does not say its version; looked in /x, /a"), f)
 	l.Krun.Version = ""
-	require.Contains(t, checkLibrary("libkrun", l.Krun, l, nil).Detail, "version 1.17.3 or later by its symbols")
-
-	tooOld := fmt.Errorf("%w: version 1.16.0 is too old", krun.ErrUnfit)
-	require.Equal(t, statusMissing, checkLibrary("libkrun", l.Krun, l, tooOld).Status)
-	require.Equal(t, statusOK, checkLibrary("libkrunfw", l.Firmware, l, tooOld).Status)
-	noFirmware := fmt.Errorf("%w: no libkrunfw.so.5 in /x, /a", krun.ErrNoFirmware)
-	require.Equal(t, statusOK, checkLibrary("libkrun", l.Krun, l, noFirmware).Status)
-	f = checkLibrary("libkrunfw", krun.Library{}, l, noFirmware)
-	require.Equal(t, statusMissing, f.Status)
-	require.Contains(t, f.Detail, "/x, /a")
-
+	require.Contains(t, checkLibrary("libkrun", l.Krun, l).Detail, "version 1.17.3 or later by its symbols")
 	parts := krunParts{libs: l}
 	require.Equal(t, statusOK, checkVersions(&parts).Status)
 	parts.linkErr = errors.New("it needs GLIBC_9")
 	require.Equal(t, "it needs GLIBC_9", checkVersions(&parts).Detail)
 	parts.pairErr = errors.New("a bad pair")
 	require.Equal(t, missing("libkrun versions", "a bad pair", libraryRemedy()), checkVersions(&parts))
+	parts.libsErr = errors.New("two directories")
+	require.Equal(t, "two directories", checkVersions(&parts).Detail)
+
+	tooOld := fmt.Errorf("%w: version 1.16.0 is too old", krun.ErrUnfit)
+	parts = krunParts{libs: l}
+	parts.libs.Krun.Err = tooOld
+	require.Equal(t, missing("libkrun", tooOld.Error(), libraryRemedy()), checkLibrary("libkrun", parts.libs.Krun, l))
+	f = checkVersions(&parts)
+	require.Equal(t, statusMissing, f.Status, "it is not said of a pair that it can be loaded where one was refused")
+	require.NotContains(t, f.Detail, "nothing is known against")
+	l.Firmware = krun.Library{Err: fmt.Errorf("%w: no libkrunfw.so.5 in /x, /a", krun.ErrNoFirmware)}
+	f = checkLibrary("libkrunfw", l.Firmware, l)
+	require.Equal(t, statusMissing, f.Status)
+	require.Contains(t, f.Detail, "/x, /a")
+	require.Contains(t, checkLibrary("libkrunfw", krun.Library{}, l).Detail, "not looked for without libkrun")
+}
+
+// TestUnusableKrun: what would fail at the first machine is said by doctor, with the
+// command that mends it, keeps auto from libkrun, in one line that says why, and a
+// server that asks for libkrun from starting.
+func TestUnusableKrun(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS != "linux" {
+		t.Skip("libraries and programs of Linux")
+	}
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "libkrun.so.1.17.3"), []byte("text"), 0o644))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "libkrunfw.so.5.2.0"), nil, 0))
+	for _, name := range []string{"libkrun.so.1.17.3", "libkrunfw.so.5.2.0"} {
+		require.NoError(t, os.Symlink(name, filepath.Join(dir, name[:strings.LastIndex(name, ".so.")+5])))
+	}
+	self, err := os.Executable()
+	require.NoError(t, err)
+	f := with("auto", "auto", 1)
+	f.KrunLibDir, f.Krun, f.KrunKVM = dir, self, "/dev/null"
+	parts := f.inspectKrun(t.Context(), dir)
+	all := map[string]finding{}
+	for _, one := range (&doctorCmd{vmFlags: f}).examineKrun(t.Context(), dir, &parts) {
+		all[one.Check] = one
+	}
+	firmware := filepath.Join(dir, "libkrunfw.so.5.2.0")
+	for check, want := range map[string]struct{ detail, remedy string }{
+		"libkrun":          {"it is none, or cut off", libraryRemedy()},
+		"libkrunfw":        {"read it (mode 0000): run `", "chmod a+r " + firmware},
+		"libkrun versions": {"not looked at", "chmod a+r " + firmware},
+		"waggle-krun":      {self + " is not waggle-krun, but \"github.com/stacklok/waggle/cmd/waggle", "WAGGLE_KRUN"},
+	} {
+		require.Equal(t, statusMissing, all[check].Status, check)
+		require.Contains(t, all[check].Detail, want.detail, check)
+		require.Contains(t, all[check].Remedy, want.remedy, check)
+	}
+	on, err := f.decide(&parts, nil, "linux")
+	require.NoError(t, err)
+	require.Equal(t, backendQEMU, on.backend)
+	require.NotContains(t, on.String(), "\n")
+	f.Backend = backendKrun
+	_, refused := f.choose(t.Context(), dir)
+	for _, check := range []string{"libkrun", "libkrunfw", "waggle-krun"} {
+		require.Contains(t, on.String(), all[check].Detail)
+		require.ErrorContains(t, refused, all[check].Detail, "the same words")
+	}
 }
 
 func TestCheckRunner(t *testing.T) {
 	t.Parallel()
-	if runtime.GOOS != "linux" {
-		t.Skip("programs of Linux")
-	}
-	text := filepath.Join(t.TempDir(), "waggle-krun")
-	require.NoError(t, os.WriteFile(text, []byte("text"), 0o700))
-	require.Contains(t, checkRunner(&krunParts{runner: text}, runtime.GOARCH).Detail, "is no program")
-	self, err := os.Executable()
-	require.NoError(t, err)
-	require.Equal(t, good("waggle-krun", self), checkRunner(&krunParts{runner: self}, runtime.GOARCH))
-	other := map[string]string{"amd64": "arm64", "arm64": "amd64"}[runtime.GOARCH]
-	require.Contains(t, checkRunner(&krunParts{runner: self}, other).Detail, "this machine is "+other)
+	require.Equal(t, good("waggle-krun", "/bees/waggle-krun"), checkRunner(&krunParts{runner: "/bees/waggle-krun"}))
 	_, noRunner := krun.FindRunner(filepath.Join(t.TempDir(), "none"))
-	f := checkRunner(&krunParts{runnerErr: noRunner}, runtime.GOARCH)
+	f := checkRunner(&krunParts{runnerErr: noRunner})
 	require.Equal(t, statusMissing, f.Status)
 	require.Contains(t, f.Remedy, "task build")
 }

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"runtime"
 
 	"github.com/stacklok/waggle/host/krun/spec"
@@ -19,12 +18,14 @@ import (
 
 // What New may find missing. The error names the remedy.
 var (
-	ErrNoLibrary    = errors.New("libkrun is not installed")
-	ErrNoFirmware   = errors.New("libkrunfw is not installed")
-	ErrUnfit        = errors.New("this libkrun cannot run machines")
-	ErrNoRunner     = errors.New("no waggle-krun")
-	ErrNoGuestd     = errors.New("no guest agent")
-	ErrNoHypervisor = errors.New("no hypervisor")
+	ErrNoLibrary     = errors.New("libkrun is not installed")
+	ErrNoFirmware    = errors.New("libkrunfw is not installed")
+	ErrUnfit         = errors.New("this libkrun cannot run machines")
+	ErrUnfitFirmware = errors.New("this libkrunfw cannot run machines")
+	ErrNoRunner      = errors.New("no waggle-krun")
+	ErrUnfitRunner   = errors.New("this waggle-krun cannot run machines")
+	ErrNoGuestd      = errors.New("no guest agent")
+	ErrNoHypervisor  = errors.New("no hypervisor")
 )
 
 // Config says what all machines of a backend have in common. Runner, Guestd and
@@ -92,29 +93,3 @@ func (b *Backend) Name() string { return "krun" }
 
 // Libraries are what the machines are started with.
 func (b *Backend) Libraries() Libraries { return b.libs }
-
-// FindRunner returns the absolute path of waggle-krun. setting is a path
-// (WAGGLE_KRUN), or empty: then it is looked for beside this program.
-func FindRunner(setting string) (string, error) {
-	path, mend := setting, "set WAGGLE_KRUN to its path"
-	if path == "" {
-		self, err := os.Executable()
-		if err != nil {
-			return "", fmt.Errorf("find waggle-krun: %w; %s", err, mend)
-		}
-		path = filepath.Join(filepath.Dir(self), "waggle-krun")
-		mend = remedy.RunTask("build") + ", which puts it beside waggle, or " + mend
-	}
-	path, err := filepath.Abs(path)
-	if err != nil {
-		return "", fmt.Errorf("find waggle-krun: %w; %s", err, mend)
-	}
-	info, err := os.Stat(path)
-	switch {
-	case err != nil:
-		return "", fmt.Errorf("%w: %w; %s", ErrNoRunner, err, mend)
-	case !info.Mode().IsRegular() || info.Mode()&0o111 == 0:
-		return "", fmt.Errorf("%w: %s is not a program; %s", ErrNoRunner, path, mend)
-	}
-	return path, nil
-}

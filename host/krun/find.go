@@ -24,6 +24,8 @@ type Library struct {
 	// Version is what the name of Real says, such as 1.17.3; empty when it says
 	// nothing.
 	Version string
+	// Err is what keeps machines from using it, or why it was not found.
+	Err error
 }
 
 // Libraries are what Find found.
@@ -51,7 +53,8 @@ func namesFor(goos string) names {
 // Find looks for libkrun and libkrunfw: in dir (WAGGLE_KRUN_LIB_DIR) alone if that
 // is given; else beside this program, in LD_LIBRARY_PATH and in the usual
 // directories of libraries. What it found is returned also with an error, which
-// names the remedy and wraps ErrNoLibrary, ErrNoFirmware or ErrUnfit.
+// names the remedy and wraps ErrNoLibrary, ErrNoFirmware, or ErrUnfit and
+// ErrUnfitFirmware, one or both.
 func Find(dir string) (Libraries, error) {
 	if dir != "" {
 		return find([]string{dir, filepath.Join(dir, "lib64"), filepath.Join(dir, "lib")}, runtime.GOOS)
@@ -65,20 +68,25 @@ func find(dirs []string, goos string) (Libraries, error) {
 	want := namesFor(goos)
 	var ok bool
 	if l.Krun, ok = first(dirs, want.krun); !ok {
-		return l, fmt.Errorf("%w: no %s in %s: see docs/libkrun.md, or set WAGGLE_KRUN_LIB_DIR to its directory",
+		l.Krun.Err = fmt.Errorf("%w: no %s in %s: see docs/libkrun.md, or set WAGGLE_KRUN_LIB_DIR to its directory",
 			ErrNoLibrary, want.krun[0], strings.Join(dirs, ", "))
+		return l, l.Krun.Err
 	}
 	// The pair that was installed together is the one that fits.
 	dirs = append([]string{filepath.Dir(l.Krun.Path)}, dirs...)
 	if l.Firmware, ok = first(dirs, want.firmware); !ok {
-		return l, fmt.Errorf("%w: %s is there, but no %s in %s: install libkrunfw too (docs/libkrun.md), "+
+		l.Firmware.Err = fmt.Errorf("%w: %s is there, but no %s in %s: install libkrunfw too (docs/libkrun.md), "+
 			"or put it beside libkrun", ErrNoFirmware, l.Krun.Path, want.firmware[0], strings.Join(slices.Compact(dirs), ", "))
+		return l, l.Firmware.Err
 	}
 	var err error
 	if l.AtLeast, err = inspect(l.Krun, goos); err != nil {
-		return l, fmt.Errorf("%w: %s: %w", ErrUnfit, l.Krun.Path, err)
+		l.Krun.Err = fmt.Errorf("%w: %s: %w", ErrUnfit, l.Krun.Path, err)
 	}
-	return l, nil
+	if err := inspectFirmware(l.Firmware, goos); err != nil {
+		l.Firmware.Err = fmt.Errorf("%w: %s: %w", ErrUnfitFirmware, l.Firmware.Path, err)
+	}
+	return l, errors.Join(l.Krun.Err, l.Firmware.Err)
 }
 
 // first returns the first of names in the first directory that has one.

@@ -3,6 +3,7 @@
 package krun
 
 import (
+	"errors"
 	"maps"
 	"os"
 	"path/filepath"
@@ -126,7 +127,16 @@ func TestFind(t *testing.T) {
 	write("libkrun.so.1")
 	_, err = Find(dir)
 	require.ErrorIs(t, err, ErrUnfit)
-	require.ErrorContains(t, err, "read library")
+	require.ErrorIs(t, err, ErrUnfitFirmware, "each is looked at")
+	require.ErrorContains(t, err, "read library: it is none, or cut off")
+	require.NoError(t, os.Chmod(filepath.Join(libs, "libkrunfw.so.5.2.0"), 0))
+	l, err = Find(dir)
+	var access *AccessError
+	require.ErrorAs(t, err, &access)
+	require.ErrorAs(t, l.Firmware.Err, &access)
+	require.False(t, errors.As(l.Krun.Err, &access))
+	require.Contains(t, access.Remedy(), "chmod a+r "+filepath.Join(libs, "libkrunfw.so.5.2.0"))
+	require.NoError(t, os.Chmod(filepath.Join(libs, "libkrunfw.so.5.2.0"), 0o644))
 
 	// The names of macOS.
 	write("libkrun.1.17.4.dylib")

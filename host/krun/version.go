@@ -64,20 +64,48 @@ func inspect(l Library, goos string) (atLeast string, err error) {
 	if l.Version != "" && compareVersions(l.Version, MinVersion) < 0 {
 		return "", tooOld(l.Version)
 	}
-	if goos != "linux" {
-		return "", nil
+	symbols, err := defined(l.Real, goos)
+	if err != nil || symbols == nil {
+		return "", err
 	}
-	f, err := elf.Open(l.Real)
+	return judge(symbols)
+}
+
+// kernelSymbol is how libkrun asks libkrunfw for its kernel.
+const kernelSymbol = "krunfw_get_kernel"
+
+// inspectFirmware is inspect for libkrunfw.
+func inspectFirmware(l Library, goos string) error {
+	symbols, err := defined(l.Real, goos)
+	if err != nil || symbols == nil {
+		return err
+	}
+	if !symbols[kernelSymbol] {
+		return fmt.Errorf("it has no kernel (no %s): install libkrunfw 5 again (docs/libkrun.md)", kernelSymbol)
+	}
+	return nil
+}
+
+// defined are the symbols that a library offers. They are nil where libraries have
+// another format, and the loader has to say what is wrong with them.
+func defined(path, goos string) (map[string]bool, error) {
+	if err := checkAccess(path, false); err != nil {
+		return nil, err
+	}
+	if goos != "linux" {
+		return nil, nil
+	}
+	f, err := elf.Open(path)
 	if err != nil {
-		return "", fmt.Errorf("read library: %w", err)
+		return nil, fmt.Errorf("read library: it is none, or cut off (%w): install it again (docs/libkrun.md)", err)
 	}
 	defer f.Close()
 	if err := fits(f, runtime.GOARCH); err != nil {
-		return "", err
+		return nil, err
 	}
 	list, err := f.DynamicSymbols()
 	if err != nil && !errors.Is(err, elf.ErrNoSymbols) {
-		return "", fmt.Errorf("read symbols: %w", err)
+		return nil, fmt.Errorf("read symbols: %w", err)
 	}
 	symbols := make(map[string]bool, len(list))
 	for _, s := range list {
@@ -85,14 +113,14 @@ func inspect(l Library, goos string) (atLeast string, err error) {
 			symbols[s.Name] = true
 		}
 	}
-	return judge(symbols)
+	return symbols, nil
 }
 
 var machines = map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64}
 
 func fits(f *elf.File, goarch string) error {
 	if f.Class != elf.ELFCLASS64 || f.Machine != machines[goarch] {
-		return fmt.Errorf("it is for %s (%s), not for %s", f.Machine, f.Class, goarch)
+		return fmt.Errorf("it is for %s (%s), not for %s: install the one of this architecture (docs/libkrun.md)", f.Machine, f.Class, goarch)
 	}
 	return nil
 }

@@ -72,7 +72,24 @@ func TestUnfit(t *testing.T) {
 		"without NET":  {options: kruntest.Options{WithoutNet: true}, is: krun.ErrUnfit, words: []string{"NET=1"}},
 		"without BLK":  {options: kruntest.Options{WithoutBlk: true}, is: krun.ErrUnfit, words: []string{"BLK=1"}},
 		"no firmware":  {options: kruntest.Options{WithoutFirmware: true}, change: nothingElse, is: krun.ErrNoFirmware, words: []string{"libkrunfw", "install"}},
-		"no library":   {change: noLibrary, is: krun.ErrNoLibrary, words: []string{"libkrun is not installed", "WAGGLE_KRUN_LIB_DIR"}},
+		"wrong firmware": {
+			options: kruntest.Options{WrongFirmware: true}, is: krun.ErrUnfitFirmware, words: []string{"no krunfw_get_kernel", "install libkrunfw 5"},
+		},
+		"foreign program": {
+			change: func(_ *testing.T, _ *place, c *krun.Config) { c.Runner = "/bin/true" },
+			is:     krun.ErrUnfitRunner, words: []string{"/bin/true is not waggle-krun", "WAGGLE_KRUN"},
+		},
+		"no rights": {
+			change: func(t *testing.T, p *place, c *krun.Config) {
+				t.Helper()
+				program, err := os.ReadFile(c.Runner)
+				require.NoError(t, err)
+				c.Runner = filepath.Join(p.dir, "waggle-krun")
+				require.NoError(t, os.WriteFile(c.Runner, program, 0o100))
+			},
+			is: krun.ErrUnfitRunner, words: []string{"may not read and run it (mode 0100)", "chmod a+rx "},
+		},
+		"no library": {change: noLibrary, is: krun.ErrNoLibrary, words: []string{"libkrun is not installed", "WAGGLE_KRUN_LIB_DIR"}},
 		"no runner": {
 			change: func(_ *testing.T, p *place, c *krun.Config) { c.Runner = filepath.Join(p.dir, "none") },
 			is:     krun.ErrNoRunner, words: []string{"WAGGLE_KRUN"},
@@ -109,11 +126,10 @@ func TestUnfitInside(t *testing.T) {
 		options kruntest.Options
 		words   string
 	}{
-		"TEE":            {kruntest.Options{Orders: []string{"feature=6:1"}}, "-sev"},
-		"EFI":            {kruntest.Options{Orders: []string{"feature=5:1"}}, "libkrun-efi"},
-		"no NET":         {kruntest.Options{Orders: []string{"feature=0:0"}}, "NET=1"},
-		"no BLK":         {kruntest.Options{Orders: []string{"feature=1:0"}}, "BLK=1"},
-		"wrong firmware": {kruntest.Options{WrongFirmware: true}, "libkrunfw"},
+		"TEE":    {kruntest.Options{Orders: []string{"feature=6:1"}}, "-sev"},
+		"EFI":    {kruntest.Options{Orders: []string{"feature=5:1"}}, "libkrun-efi"},
+		"no NET": {kruntest.Options{Orders: []string{"feature=0:0"}}, "NET=1"},
+		"no BLK": {kruntest.Options{Orders: []string{"feature=1:0"}}, "BLK=1"},
 	} {
 		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
 			t.Parallel()
