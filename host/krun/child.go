@@ -21,8 +21,8 @@ import (
 const (
 	// specLimit bounds the writing of the spec: a pipe has room for it.
 	specLimit = 10 * time.Second
-	// maxReport bounds the report, in bytes.
-	maxReport = 16 << 10
+	// maxReport bounds the report, in bytes, with the paths before it.
+	maxReport = 64 << 10
 )
 
 // child is a running waggle-krun with its owner's ends of its pipes.
@@ -125,17 +125,24 @@ func childEnv() []string {
 	return env
 }
 
-// awaitReport returns when libkrun is about to enter the machine, or with an error
-// when ctx ends or the process does.
-func (c *child) awaitReport(ctx context.Context) (spec.Report, error) {
+// readReport returns when libkrun is about to enter the machine, or with an error
+// when ctx ends or the process does. What the jail shows is known even then, if the
+// first stage came so far.
+func (c *child) readReport(ctx context.Context) (spec.Report, spec.Shown, error) {
 	defer c.report.Close()
 	stop := context.AfterFunc(ctx, func() { _ = c.report.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
+	var shown spec.Shown
 	var r spec.Report
-	if err := json.NewDecoder(io.LimitReader(c.report, maxReport)).Decode(&r); err != nil {
-		return r, fmt.Errorf("wait for its report: %w", err)
+	in := json.NewDecoder(io.LimitReader(c.report, maxReport))
+	err := in.Decode(&shown)
+	if err == nil {
+		err = in.Decode(&r)
 	}
-	return r, nil
+	if err != nil {
+		return r, shown, fmt.Errorf("wait for its report: %w", err)
+	}
+	return r, shown, nil
 }
 
 // withoutStamp takes off what libkrun's log puts in front of a line, as in

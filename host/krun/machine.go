@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/stacklok/waggle/host/krun/spec"
 	"github.com/stacklok/waggle/host/vm"
 )
 
@@ -29,8 +30,11 @@ type machine struct {
 	dir     *directory
 	log     *slog.Logger
 	stopped atomic.Bool
-	done    chan struct{}
-	err     error // valid once done is closed
+	// reported is closed when shown is known, or never will be.
+	reported chan struct{}
+	shown    spec.Shown
+	done     chan struct{}
+	err      error // valid once done is closed
 }
 
 func (m *machine) PID() int { return m.proc.PID() }
@@ -86,7 +90,11 @@ func (m *machine) supervise(s vm.Spec) {
 	_ = m.dir.console.SetReadDeadline(time.Now().Add(drainLimit))
 	consoleErr := <-consoleEnd
 	removeErr := m.dir.remove()
+	<-m.reported
 	m.err = m.cause()
+	if !m.stopped.Load() {
+		m.log.Warn("waggle-krun ended by itself", slog.Any("said", m.proc.Failure())) // as it is called in the jail
+	}
 	m.log.Debug("waggle-krun ended", slog.Any("cause", m.err), slog.Any("console", consoleErr), slog.Any("remove", removeErr))
 }
 
@@ -99,5 +107,15 @@ func (m *machine) cause() error {
 	case m.proc.State().Success():
 		return fmt.Errorf("the guest ended by itself; if nobody shut it down, its console says why: %w", vm.ErrPoweredOff)
 	}
-	return m.proc.Failure()
+	return m.failure()
 }
+
+// awaitReport is readReport for the machine. It is called once.
+func (m *machine) awaitReport(ctx context.Context) (r spec.Report, err error) {
+	defer close(m.reported)
+	r, m.shown, err = m.readReport(ctx)
+	return r, err
+}
+
+// failure is what the VMM said of its end, in the host's paths.
+func (m *machine) failure() error { return errors.New(outside(m.shown, m.proc.Failure().Error())) }

@@ -50,17 +50,20 @@ func (b *Backend) start(ctx context.Context, s vm.Spec) (*machine, error) {
 	if err != nil {
 		return nil, errors.Join(err, dir.remove())
 	}
-	m := &machine{child: child, dir: dir, log: log, done: make(chan struct{})}
+	m := &machine{child: child, dir: dir, log: log, reported: make(chan struct{}), done: make(chan struct{})}
 	go m.supervise(s)
-	report, err := child.awaitReport(ctx)
+	report, err := m.awaitReport(ctx)
 	if err != nil {
 		m.proc.Kill()
 		<-m.done
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("start waggle-krun: %w", context.Cause(ctx))
 		}
+		if m.proc.State().Success() {
+			return nil, fmt.Errorf("%w: %s ended without a word: run `waggle doctor`", ErrUnfitRunner, b.cfg.Runner)
+		}
 		if !m.proc.Killed() {
-			return nil, m.proc.Failure() // its own words say more than a closed pipe
+			return nil, m.failure() // its own words say more than a closed pipe
 		}
 		return nil, fmt.Errorf("start waggle-krun: %w", err)
 	}

@@ -60,6 +60,9 @@ func Exec(m spec.Machine) error {
 	if err := passSpec(p.inner); err != nil {
 		return err
 	}
+	if err := reportShown(p.shown()); err != nil {
+		return fmt.Errorf("report to the supervisor: %w", err)
+	}
 	unix.Umask(0o077)
 	if err := shed(m.User); err != nil {
 		return err
@@ -102,18 +105,35 @@ func passSpec(m spec.Machine) error {
 	if err != nil {
 		return fmt.Errorf("pass the machine on: %w", err)
 	}
-	for rest := text; len(rest) > 0; {
-		n, err := unix.Write(fd, rest)
-		if err != nil {
-			return fmt.Errorf("pass the machine on: %w", err)
-		}
-		rest = rest[n:]
+	if err := writeAll(fd, text); err != nil {
+		return fmt.Errorf("pass the machine on: %w", err)
 	}
 	if _, err := unix.Seek(fd, 0, 0); err != nil {
 		return fmt.Errorf("pass the machine on: %w", err)
 	}
 	if err := unix.Dup3(fd, spec.SpecFD, 0); err != nil {
 		return fmt.Errorf("pass the machine on: %w", err)
+	}
+	return nil
+}
+
+// reportShown says what is what before the next program can fail. It makes no
+// os.File, which would close the descriptor that the next program needs.
+func reportShown(shown spec.Shown) error {
+	text, err := json.Marshal(shown)
+	if err != nil {
+		return err
+	}
+	return writeAll(spec.ReportFD, text)
+}
+
+func writeAll(fd int, text []byte) error {
+	for len(text) > 0 {
+		n, err := unix.Write(fd, text)
+		if err != nil {
+			return err
+		}
+		text = text[n:]
 	}
 	return nil
 }

@@ -104,6 +104,18 @@ func (p *plan) add(what, path, target string, k kind) string {
 	return target
 }
 
+// shown are what the sources are called outside, by what they are called inside.
+func (p *plan) shown() spec.Shown {
+	names := spec.Shown{p.inner.Temp: "the jail's " + tempPath}
+	for _, s := range p.sources {
+		names[s.target] = s.path
+		if p.inner.Confine == spec.Landlock {
+			names[descriptorPath(s.fd)] = s.path
+		}
+	}
+	return names
+}
+
 // open opens all sources before anything is mounted over them. The descriptors
 // live as long as the process: the next program closes them, but for those that
 // are its paths (fallback.go).

@@ -50,6 +50,7 @@ type Options struct {
 	//	hang=CALL         the call never returns
 	//	feature=N:R       krun_has_feature(N) returns R
 	//	kvm=check         /dev/kvm is opened, and SIGABRT is what happens without it
+	//	disks=lost        no disk can be opened
 	//	boot=panic        the guest's kernel finds no root
 	//	ready=no          guestd serves, but never says so
 	//	late=MS           what the host writes is read so much later, and lost if it closes

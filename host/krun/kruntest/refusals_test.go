@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -51,6 +52,15 @@ func TestEachCallRefused(t *testing.T) {
 				words := regexp.MustCompile(regexp.QuoteMeta(call+": "+unix.ErrnoName(errno)) + ` \(.+\): .+; .+`)
 				require.Regexp(t, words, err.Error())
 				require.NotErrorIs(t, err, vm.ErrPoweredOff)
+				for _, inside := range []string{"at /disks/", "of /vsock/", "at /vsock/", "that /tmp ", "/proc/self/"} {
+					require.NotContains(t, err.Error(), inside, "a path of the jail's")
+				}
+				switch call {
+				case "krun_add_disk2":
+					require.ErrorContains(t, err, "the disk boot at "+filepath.Join(p.dir, "cache")+"/")
+				case "krun_set_console_output":
+					require.ErrorContains(t, err, filepath.Join(p.dir, "krun", "console"))
+				}
 				p.requireNothingLeft(t)
 			})
 		}
@@ -139,9 +149,30 @@ func TestUnfitInside(t *testing.T) {
 				err = m.end(t)
 			}
 			require.ErrorContains(t, err, c.words)
+			require.ErrorContains(t, err, filepath.Join(p.libs, kruntest.Library), "the host's path")
 			p.requireNothingLeft(t)
 		})
 	}
+}
+
+// TestSaysHostPaths: libkrun's own words too, and the log has them as they were said.
+func TestSaysHostPaths(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, kruntest.Options{Orders: []string{"disks=lost"}})
+	cfg := p.config(t)
+	var log box
+	cfg.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	b, err := krun.New(cfg)
+	require.NoError(t, err)
+	s, _ := p.spec(t)
+	m, err := b.Start(t.Context(), s)
+	if err == nil {
+		<-m.Done()
+		err = m.Err()
+	}
+	require.ErrorContains(t, err, "double: cannot open disk "+filepath.Join(p.dir, "cache")+"/")
+	require.NotContains(t, err.Error(), "/disks/boot")
+	require.Contains(t, log.String(), "cannot open disk /disks/boot")
 }
 
 // TestEndsByItself is what Err says of it. libkrun's exit code says nothing: 0 is

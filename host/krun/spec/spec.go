@@ -19,7 +19,8 @@ const (
 	// AliveFD never has anything to read. Its end means that the supervisor is
 	// gone, and the machine with it.
 	AliveFD = 4
-	// ReportFD takes one Report, right before libkrun takes the process over.
+	// ReportFD takes what the jail shows (Shown) from the first stage, and one
+	// Report right before libkrun takes the process over.
 	ReportFD = 5
 	// NICFD is the machine's network connection, if it has one.
 	NICFD = 6
@@ -102,6 +103,9 @@ type Machine struct {
 	// Reason says why it is not Namespaces. May be empty.
 	Reason string `json:"reason,omitempty"`
 }
+
+// Shown are the host's paths by those of the jail, for the words of errors.
+type Shown map[string]string
 
 // Report is what the second stage says before it enters: everything is
 // configured, and how it is confined.

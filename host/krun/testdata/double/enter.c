@@ -47,7 +47,7 @@ static bool disks_open(const struct context *x)
 			struct call c;
 			call_open(&c, "open disk");
 			int fd = open(d->path, (d->ro ? O_RDONLY : O_RDWR) | O_CLOEXEC);
-			int failed = fd < 0 ? errno : 0;
+			int failed = fd < 0 ? errno : order_is("disks", "lost") ? ENOENT : 0;
 			call_text(&c, "path", d->path);
 			call_bool(&c, "ro", d->ro);
 			call_bool(&c, "writable", access(d->path, W_OK) == 0);
