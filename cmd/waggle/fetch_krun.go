@@ -56,12 +56,12 @@ func (c *fetchKrunCmd) pins() (krunbundle.Pins, error) {
 	}
 	file, err := os.Open(c.Sums)
 	if err != nil {
-		return pins, fmt.Errorf("read checksums: %w", err)
+		return pins, fmt.Errorf("read checksums of WAGGLE_KRUN_SUMS (--sums): %w", err)
 	}
 	defer file.Close()
 	pins, err = pins.With(file)
 	if err != nil {
-		return pins, fmt.Errorf("read checksums of %s: %w", c.Sums, err)
+		return pins, fmt.Errorf("read checksums of WAGGLE_KRUN_SUMS (--sums), %s: %w", c.Sums, err)
 	}
 	return pins, nil
 }

@@ -60,6 +60,9 @@ func TestFetchKrun(t *testing.T) {
 
 	c.Sums = filepath.Join(dir, "sha256sums.txt")
 	require.ErrorContains(t, c.Run(t.Context()), "read checksums")
+	require.NoError(t, os.WriteFile(c.Sums, []byte(sums+"garbage\n"), 0o600))
+	require.ErrorContains(t, c.Run(t.Context()), "WAGGLE_KRUN_SUMS (--sums), "+c.Sums+": line 3: \"garbage\" is not a SHA-256")
+	require.NoDirExists(t, krunDir(c.DataDir))
 	require.NoError(t, os.WriteFile(c.Sums, []byte(sums), 0o600))
 	require.NoError(t, c.Run(t.Context()))
 	libs, _, err := findLibraries("", c.DataDir)

@@ -65,6 +65,20 @@ func (p *progress) step(what string) {
 	}
 }
 
+// fact says in a line what stays true, at once and everywhere: unlike a step it is
+// neither rewritten nor left out.
+func (p *progress) fact(what string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.w == nil:
+	case p.terminal:
+		fmt.Fprintf(p.w, "\r\x1b[K%s\n", what)
+	default:
+		fmt.Fprintln(p.w, what)
+	}
+}
+
 // say says the newest step.
 func (p *progress) say() {
 	p.mu.Lock()

@@ -32,6 +32,7 @@ func TestProgressLines(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var out strings.Builder
 				p := startProgress(&out, false)
+				p.fact("QEMU: because")
 				<-time.After(time.Nanosecond) // no step begins when a line is due
 				for i := range tc.steps {
 					p.step(fmt.Sprintf("step %d", i))
@@ -40,7 +41,7 @@ func TestProgressLines(t *testing.T) {
 				p.done()
 				p.step("too late")
 				<-time.After(time.Minute)
-				require.Equal(t, tc.want, out.String())
+				require.Equal(t, "QEMU: because\n"+tc.want, out.String())
 			})
 		})
 	}
@@ -50,10 +51,13 @@ func TestProgressTerminal(t *testing.T) {
 	t.Parallel()
 	var out strings.Builder
 	p := startProgress(&out, true)
+	p.step("looking")
+	p.fact("QEMU: because")
 	p.step("booting")
 	p.done()
-	require.Equal(t, "\r\x1b[K  0.0s  booting\r\x1b[K", out.String())
+	require.Equal(t, "\r\x1b[K  0.0s  looking\r\x1b[KQEMU: because\n\r\x1b[K  0.0s  booting\r\x1b[K", out.String())
 	quiet := newProgress(nil, true)
+	quiet.fact("QEMU: because")
 	quiet.step("booting")
 	quiet.done()
 }

@@ -71,7 +71,7 @@ func (c *runCmd) Run(ctx context.Context) (err error) {
 		req.Image = c.Image
 	}
 	say := newProgress(os.Stderr, c.Quiet)
-	say.step(on.String())
+	say.fact("backend chosen: " + on.String())
 	machine, err := l.Launch(ctx, req, say.step)
 	say.done()
 	if err != nil {

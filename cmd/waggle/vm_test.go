@@ -222,6 +222,7 @@ func TestVMRun(t *testing.T) {
 	require.Zero(t, code, errOut)
 	require.Equal(t, "hello bees\n", out)
 	require.True(t, strings.HasSuffix(errOut, "said\n"), errOut)
+	require.Regexp(t, `^backend chosen: QEMU(, emulated| on KVM): WAGGLE_BACKEND is qemu(; .*)?\n`, errOut)
 	require.Empty(t, c.ps())
 
 	out, errOut, code = c.do("line\n", "run", "-q", "-i", "tiny", "--", "guest", "cat")

@@ -293,10 +293,23 @@ func TestPins(t *testing.T) {
 
 	want := strings.Repeat("ab", 32)
 	p.SHA256 = map[string]string{runtimeName: "", firmwareName: want}
-	with, err := p.With(strings.NewReader(want + "  " + runtimeName + "\n" + want + " *other.tar.gz\n\nnoise\n"))
+	with, err := p.With(strings.NewReader(want + "  " + runtimeName + "\n" + want + " *other.tar.gz\n\n"))
 	require.NoError(t, err)
 	require.Equal(t, map[string]string{runtimeName: want, firmwareName: want}, with.SHA256)
 	require.Empty(t, p.SHA256[runtimeName])
 	_, err = p.With(strings.NewReader(strings.Repeat("cd", 32) + "  " + firmwareName))
+	require.ErrorContains(t, err, "line 1: it says that "+firmwareName)
 	require.ErrorContains(t, err, "is pinned")
+	for text, want := range map[string]string{
+		"":                                       "no archive of go-microvm " + p.Release + ", such as go-microvm-",
+		want + "  other.tar.gz\n":                "no archive of go-microvm",
+		want + "  " + runtimeName + "\nnoise":    `line 2: "noise" is not a SHA-256`,
+		"\n\nabc  " + runtimeName:                `line 3: "abc  go-microvm-`,
+		"SHA256 (" + runtimeName + ") = " + want: `line 1: "SHA256 (`,
+		want + "\n":                              "line 1: ",
+		strings.Repeat("x", 70_000):              "line 1: bufio.Scanner: token too long",
+	} {
+		_, err := p.With(strings.NewReader(text))
+		require.ErrorContains(t, err, want, "%.80s", text)
+	}
 }

@@ -4,6 +4,7 @@ package krunbundle
 
 import (
 	"bufio"
+	"crypto/sha256"
 	_ "embed"
 	"encoding/hex"
 	"encoding/json"
@@ -11,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"slices"
 	"strings"
 )
 
@@ -92,23 +94,51 @@ func (p Pins) notPinned(name string) error {
 		"or put its sums into host/krunbundle/pins.json", ErrNotPinned, name, p.Release, strings.TrimSuffix(p.URL, "/"))
 }
 
-// With adds the sums of a file as sha256sum writes it. What is pinned already
-// cannot be changed by that.
+// With adds the sums of a file as sha256sum writes it; those of other files in it are
+// passed over. What is pinned already cannot be changed by that. An error names the
+// line.
 func (p Pins) With(sums io.Reader) (Pins, error) {
 	p.SHA256 = maps.Clone(p.SHA256)
-	for lines := bufio.NewScanner(io.LimitReader(sums, maxSums)); lines.Scan(); {
-		sum, name, ok := strings.Cut(strings.TrimSpace(lines.Text()), " ")
-		name = strings.TrimLeft(name, " *")
+	lines := bufio.NewScanner(io.LimitReader(sums, maxSums))
+	named, at := 0, 1
+	for ; lines.Scan(); at++ {
+		line := strings.TrimSpace(lines.Text())
+		if line == "" {
+			continue
+		}
+		sum, name, err := parseSum(line)
+		if err != nil {
+			return Pins{}, fmt.Errorf("line %d: %w", at, err)
+		}
 		have, known := p.SHA256[name]
 		switch {
-		case !ok || !known:
+		case !known:
 			continue
 		case have != "" && !strings.EqualFold(have, sum):
-			return Pins{}, fmt.Errorf("the sums say that %s has SHA-256 %.80q, but %s is pinned", name, sum, have)
+			return Pins{}, fmt.Errorf("line %d: it says that %s has SHA-256 %s, but %s is pinned", at, name, sum, have)
 		}
 		p.SHA256[name] = sum
+		named++
+	}
+	if err := lines.Err(); err != nil {
+		return Pins{}, fmt.Errorf("line %d: %w", at, err)
+	}
+	if named == 0 {
+		return Pins{}, fmt.Errorf("it has no archive of go-microvm %s, such as %s: take sha256sums.txt of that release",
+			p.Release, slices.Min(slices.Collect(maps.Keys(p.SHA256))))
 	}
 	return p, nil
+}
+
+// parseSum reads a line of sha256sum's: a sum, a space, a space or an asterisk, and
+// a name.
+func parseSum(line string) (sum, name string, err error) {
+	sum, name, _ = strings.Cut(line, " ")
+	name = strings.TrimLeft(name, " *")
+	if raw, err := hex.DecodeString(sum); err != nil || len(raw) != sha256.Size || name == "" {
+		return "", "", fmt.Errorf("%.80q is not a SHA-256 in hexadecimal and a file's name, as sha256sum writes them", line)
+	}
+	return sum, name, nil
 }
 
 func same(names ...string) map[string]string {
