@@ -86,6 +86,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asWaggle) != "" {
 		main()
 	}
+	forgetSettings()
 	code := m.Run()
 	if installed != "" {
 		_ = os.RemoveAll(installed)
