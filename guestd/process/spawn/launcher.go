@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/stacklok/waggle/guestd/reap"
+	"github.com/stacklok/waggle/seccomp"
 )
 
 // rootCapabilities is what package managers need of root, and all that as_root
@@ -186,7 +187,7 @@ func confine(enter func() error, keep []int) error {
 	if err := dropCapabilities(keep); err != nil {
 		return err
 	}
-	return filter()
+	return seccomp.Restrict(rules())
 }
 
 func dropCapabilities(keep []int) error {

@@ -5,7 +5,6 @@
 package spawn
 
 import (
-	"encoding/binary"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -15,11 +14,11 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 
 	"github.com/stacklok/waggle/guestd/identity"
 	"github.com/stacklok/waggle/guestd/reap"
+	"github.com/stacklok/waggle/seccomp"
 )
 
 const (
@@ -28,22 +27,12 @@ const (
 	killed  = unix.SECCOMP_RET_KILL_PROCESS
 )
 
-// verdict runs the filter on a system call as the kernel would. The virtual
-// machine of package bpf is one for packets and reads big-endian.
+// verdict runs the filter on a system call.
 func verdict(t *testing.T, arch, nr uint32, args ...uint64) uint32 {
 	t.Helper()
-	vm, err := bpf.NewVM(assemble(rules()))
+	v, err := seccomp.Verdict(rules(), arch, nr, args...)
 	require.NoError(t, err)
-	data := make([]byte, argsAt+6*argSize)
-	binary.BigEndian.PutUint32(data[numberAt:], nr)
-	binary.BigEndian.PutUint32(data[archAt:], arch)
-	for i, arg := range args {
-		binary.BigEndian.PutUint32(data[argsAt+argSize*i:], uint32(arg))
-		binary.BigEndian.PutUint32(data[argsAt+argSize*i+4:], uint32(arg>>32))
-	}
-	v, err := vm.Run(data)
-	require.NoError(t, err)
-	return uint32(v)
+	return v
 }
 
 func TestFilter(t *testing.T) {
@@ -84,19 +73,19 @@ func TestFilter(t *testing.T) {
 		"all users others":        {unix.SYS_SETRESUID, []uint64{1, 2, 3}, allowed},
 		"a number yet to be used": {9999, nil, allowed},
 	} {
-		require.Equal(t, c.want, verdict(t, auditArch, c.nr, c.args...), name)
+		require.Equal(t, c.want, verdict(t, seccomp.Arch, c.nr, c.args...), name)
 	}
 	for _, arch := range []uint32{unix.AUDIT_ARCH_I386, unix.AUDIT_ARCH_ARM, 0} {
 		require.EqualValues(t, uint32(killed), verdict(t, arch, unix.SYS_READ), "architecture %#x", arch)
 	}
-	if foreignFrom != 0 {
-		require.Equal(t, enosys, verdict(t, auditArch, foreignFrom|unix.SYS_READ))
-		require.Equal(t, enosys, verdict(t, auditArch, 1<<32-1))
+	if seccomp.ForeignFrom != 0 {
+		require.Equal(t, enosys, verdict(t, seccomp.Arch, seccomp.ForeignFrom|unix.SYS_READ))
+		require.Equal(t, enosys, verdict(t, seccomp.Arch, 1<<32-1))
 	}
 	seen := map[uint32]bool{}
 	for _, r := range rules() {
-		require.False(t, seen[r.nr], "the first of two rules for call %d hides the second", r.nr)
-		seen[r.nr] = true
+		require.False(t, seen[r.Nr], "the first of two rules for call %d hides the second", r.Nr)
+		seen[r.Nr] = true
 	}
 }
 
@@ -192,7 +181,7 @@ func BenchmarkFilter(b *testing.B) {
 			runtime.LockOSThread() // and never unlocked: the thread ends with it
 			err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 			if err == nil {
-				err = filter()
+				err = seccomp.Restrict(rules())
 			}
 			done <- err
 		}()

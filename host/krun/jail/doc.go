@@ -22,6 +22,9 @@
 // As root it becomes a user that nobody else has. No capability is left, in no
 // set, and none can be gained.
 //
+// Last, and either way, a filter takes away the system calls that no VMM makes
+// (calls.go). It passes to the next program.
+//
 // # Without
 //
 // Where namespaces are refused, Landlock allows the same files. Paths inside are

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/stacklok/waggle/host/krun/spec"
+	"github.com/stacklok/waggle/seccomp"
 )
 
 // Exec shuts this process in and becomes stage two of m. It returns only with an
@@ -71,6 +72,10 @@ func Exec(m spec.Machine) error {
 		if err := restrict(version, rules); err != nil {
 			return fmt.Errorf(errUnconfined, reason, err)
 		}
+	}
+	// The next program has the filter from its first instruction on, in all threads.
+	if err := seccomp.Restrict(calls()); err != nil {
+		return err
 	}
 	return fmt.Errorf("execute %s: %w", p.inner.Runner, unix.Exec(p.inner.Runner, []string{"waggle-krun", "enter"}, env))
 }

@@ -5,8 +5,11 @@
 package kruntest_test
 
 import (
+	"errors"
+	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -167,6 +170,38 @@ func TestInside(t *testing.T) {
 			continue // what it was started with
 		}
 		require.Contains(t, []string{"/vsock/" + kruntest.RecordFile, "anon_inode:[eventpoll]", "anon_inode:[eventfd]"}, target, f)
+	}
+}
+
+// TestRefusedCalls: what a VMM never asks the kernel for, it does not get: not in the
+// thread that libkrun has, and not in any other. The same calls have other answers
+// without the filter.
+func TestRefusedCalls(t *testing.T) {
+	t.Parallel()
+	m, err := newPlace(t, kruntest.Options{}).start(t, nil)
+	require.NoError(t, err)
+	m.welcome(t)
+	record := m.record(t)
+	want := args{"clone3": float64(unix.ENOSYS), "io_uring_setup": float64(unix.ENOSYS)}
+	for _, call := range []string{
+		"ptrace", "process_vm_readv", "mount", "unshare", "setns", "add_key", "keyctl", "name_to_handle_at", "perf_event_open", "userfaultfd",
+	} {
+		want[call] = float64(unix.EPERM)
+	}
+	refused := kruntest.Named(record, "refused")
+	require.Len(t, refused, 1)
+	require.Equal(t, want, refused[0].Args)
+	require.Equal(t, "2", kruntest.Named(record, "surroundings")[0].Args["Seccomp"])
+	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", m.PID()))
+	require.NoError(t, err)
+	require.Greater(t, len(tasks), 1)
+	for _, task := range tasks {
+		status, err := os.ReadFile(task)
+		if errors.Is(err, os.ErrNotExist) {
+			continue // a thread that has ended meanwhile
+		}
+		require.NoError(t, err)
+		require.Contains(t, string(status), "\nSeccomp:\t2\n", task)
 	}
 }
 

@@ -3,6 +3,7 @@
 // What a machine's process has around it when it enters: what a guest that breaks
 // out of libkrun would find. Recorded once, for the tests of the jail.
 
+#define _GNU_SOURCE
 #include "double.h"
 
 #include <dirent.h>
@@ -11,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 extern char **environ;
@@ -73,7 +75,7 @@ static void list_descriptors(struct list *l)
 // put_status records what the kernel says of this thread's rights.
 static void put_status(struct call *c)
 {
-	static const char *const keys[] = {"CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Groups", "Uid", "Gid", "Umask"};
+	static const char *const keys[] = {"CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Groups", "Uid", "Gid", "Umask", "Seccomp"};
 	char line[512];
 	FILE *f = fopen("/proc/thread-self/status", "re");
 	if (f == NULL)
@@ -104,6 +106,34 @@ static void put_reach(struct call *c)
 	}
 }
 
+// put_refused records the errno of calls that a VMM never makes. Without a filter
+// each of them succeeds, or has another errno than a filter's.
+static void put_refused(struct call *c)
+{
+	const struct {
+		const char *name;
+		long number, args[3];
+	} all[] = {
+		{"ptrace", SYS_ptrace, {-1, 0, 0}},
+		{"process_vm_readv", SYS_process_vm_readv, {getpid(), 0, 0}},
+		{"mount", SYS_mount, {1, 1, 1}},
+		{"unshare", SYS_unshare, {0, 0, 0}},
+		{"setns", SYS_setns, {-1, 0, 0}},
+		{"add_key", SYS_add_key, {0, 0, 0}},
+		{"keyctl", SYS_keyctl, {-1, 0, 0}},
+		{"name_to_handle_at", SYS_name_to_handle_at, {-1, 0, 0}},
+		{"perf_event_open", SYS_perf_event_open, {0, 0, 0}},
+		{"userfaultfd", SYS_userfaultfd, {-1, 0, 0}},
+		{"clone3", SYS_clone3, {0, 0, 0}},
+		{"io_uring_setup", SYS_io_uring_setup, {1, 0, 0}},
+	};
+	for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
+		errno = 0;
+		long r = syscall(all[i].number, all[i].args[0], all[i].args[1], all[i].args[2], 0, 0, 0);
+		call_number(c, all[i].name, r < 0 ? errno : 0);
+	}
+}
+
 void surroundings_record(void)
 {
 	struct call c;
@@ -118,5 +148,8 @@ void surroundings_record(void)
 	if (access(JAIL_DIR, F_OK) == 0) // else it is all of the test's machine
 		list_tree(&l, "", 3);
 	list_put(&c, "files", &l);
+	call_event(&c);
+	call_open(&c, "refused");
+	put_refused(&c);
 	call_event(&c);
 }
