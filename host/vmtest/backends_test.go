@@ -24,6 +24,9 @@ type backend struct {
 	room int
 	// disks are the machine's, in their order, and whether they can be written.
 	disks []string
+	// devices are the disks and the network cards that the VMM of a machine was told
+	// of, for a machine that cannot be asked itself. May be nil.
+	devices func(t *testing.T, in *Installation, id string) (disks, cards []string)
 	// prepare gets what it needs. May be nil.
 	prepare func(t *testing.T, in *Installation)
 	// missing says why it cannot make machines here; empty when it can.

@@ -147,8 +147,10 @@ func keepsFiles(t *testing.T, in *Installation, one, two string, b backend) {
 
 // hasDisks looks at the machine's own view: only the scratch disk can be written.
 func hasDisks(t *testing.T, in *Installation, id string, b backend) {
-	if b.disks == nil {
-		t.Skip("the machine of a double has no disks")
+	if b.devices != nil {
+		told, _ := b.devices(t, in, id)
+		require.Equal(t, []string{"boot ro", "image ro", "scratch rw"}, told)
+		return
 	}
 	var found []string
 	for _, disk := range []string{"vda", "vdb", "vdc", "vdd"} {
@@ -162,8 +164,12 @@ func hasDisks(t *testing.T, in *Installation, id string, b backend) {
 
 // hasNetwork: a machine has a network card, but for one that was made without.
 func hasNetwork(t *testing.T, in *Installation, id string, b backend) {
-	if b.disks == nil {
-		t.Skip("the machine of a double has no network card")
+	if b.devices != nil {
+		_, cards := b.devices(t, in, id)
+		require.Len(t, cards, 1)
+		_, cards = b.devices(t, in, unconnected(t, in, b))
+		require.Empty(t, cards)
+		return
 	}
 	cards := func(table string) (names []string) {
 		for _, line := range strings.Split(strings.TrimSpace(table), "\n")[2:] {
@@ -176,6 +182,33 @@ func hasNetwork(t *testing.T, in *Installation, id string, b backend) {
 	require.ElementsMatch(t, []string{"lo", "eth0"}, cards(open))
 	none := in.Command(t, "run", "-q", "--network", "none", "tiny", "--", "guest", "show", "/proc/net/dev")
 	require.Equal(t, []string{"lo"}, cards(none))
+}
+
+// unconnected is a machine without a network. It ends with the test.
+func unconnected(t *testing.T, in *Installation, b backend) (id string) {
+	t.Helper()
+	before := ps(t, in)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	cmd := exec.CommandContext(ctx, in.Waggle, "run", "-q", "--network", "none", "tiny", "--", b.program, "wait")
+	in.prepare(cmd)
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	out, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	t.Cleanup(func() {
+		cancel()
+		_ = cmd.Wait() // it was told to end
+	})
+	line, err := bufio.NewReader(out).ReadString('\n')
+	require.NoError(t, err)
+	require.Equal(t, "waiting\n", line)
+	for id := range ps(t, in) {
+		if _, old := before[id]; !old {
+			return id
+		}
+	}
+	require.FailNow(t, "its machine is not listed")
+	return ""
 }
 
 // survivesVMM: a VMM that is killed ends its environment, which says so.
