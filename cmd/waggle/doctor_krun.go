@@ -20,7 +20,7 @@ func (c *doctorCmd) examineKrun(ctx context.Context, data string, p *krunParts) 
 		checkLibrary("libkrun", p.libs.Krun, p.libs),
 		checkLibrary("libkrunfw", p.libs.Firmware, p.libs),
 		checkVersions(p),
-		checkRunner(p),
+		checkRunner(p, c.Krun),
 	}
 	if runtime.GOOS == "darwin" {
 		return append(all, checkEntitlements(ctx, p))
@@ -93,10 +93,15 @@ func checkVersions(p *krunParts) finding {
 }
 
 // checkRunner looks for waggle-krun. Whether it is signed is checkEntitlements'.
-func checkRunner(p *krunParts) finding {
+// setting is WAGGLE_KRUN: what it names is not mended by a build.
+func checkRunner(p *krunParts, setting string) finding {
 	const check = "waggle-krun"
 	if p.runner == "" {
-		return missing(check, fmt.Sprint(p.runnerErr), remedyOf(p.runnerErr, task("build")+", or set WAGGLE_KRUN"))
+		mend := task("build") + ", or set WAGGLE_KRUN"
+		if setting != "" {
+			mend = "unset WAGGLE_KRUN   # or set it to the path of waggle-krun"
+		}
+		return missing(check, fmt.Sprint(p.runnerErr), remedyOf(p.runnerErr, mend))
 	}
 	return good(check, p.runner)
 }

@@ -120,12 +120,15 @@ func TestUnusableKrun(t *testing.T) {
 	for _, one := range (&doctorCmd{vmFlags: f}).examineKrun(t.Context(), dir, &parts) {
 		all[one.Check] = one
 	}
-	firmware := filepath.Join(dir, "libkrunfw.so.5.2.0")
+	firmware, who := filepath.Join(dir, "libkrunfw.so.5.2.0"), "you"
+	if os.Geteuid() == 0 {
+		who = "the VMM runs as a user of its own, which"
+	}
 	for check, want := range map[string]struct{ detail, remedy string }{
 		"libkrun":          {"it is none, or cut off", libraryRemedy()},
-		"libkrunfw":        {"read it (mode 0000): run `", "chmod a+r " + firmware},
+		"libkrunfw":        {"cannot run machines: " + firmware + ": " + who + " may not read it (mode 0000): run `", "chmod a+r " + firmware},
 		"libkrun versions": {"not looked at", "chmod a+r " + firmware},
-		"waggle-krun":      {self + " is not waggle-krun, but \"github.com/stacklok/waggle/cmd/waggle", "WAGGLE_KRUN"},
+		"waggle-krun":      {self + " is not waggle-krun, but \"github.com/stacklok/waggle/cmd/waggle", "unset WAGGLE_KRUN"},
 	} {
 		require.Equal(t, statusMissing, all[check].Status, check)
 		require.Contains(t, all[check].Detail, want.detail, check)
@@ -145,9 +148,9 @@ func TestUnusableKrun(t *testing.T) {
 
 func TestCheckRunner(t *testing.T) {
 	t.Parallel()
-	require.Equal(t, good("waggle-krun", "/bees/waggle-krun"), checkRunner(&krunParts{runner: "/bees/waggle-krun"}))
+	require.Equal(t, good("waggle-krun", "/bees/waggle-krun"), checkRunner(&krunParts{runner: "/bees/waggle-krun"}, ""))
 	_, noRunner := krun.FindRunner(filepath.Join(t.TempDir(), "none"))
-	f := checkRunner(&krunParts{runnerErr: noRunner})
+	f := checkRunner(&krunParts{runnerErr: noRunner}, "")
 	require.Equal(t, statusMissing, f.Status)
 	require.Contains(t, f.Remedy, "task build")
 }

@@ -81,12 +81,20 @@ func find(dirs []string, goos string) (Libraries, error) {
 	}
 	var err error
 	if l.AtLeast, err = inspect(l.Krun, goos); err != nil {
-		l.Krun.Err = fmt.Errorf("%w: %s: %w", ErrUnfit, l.Krun.Path, err)
+		l.Krun.Err = unfit(ErrUnfit, l.Krun, err)
 	}
 	if err := inspectFirmware(l.Firmware, goos); err != nil {
-		l.Firmware.Err = fmt.Errorf("%w: %s: %w", ErrUnfitFirmware, l.Firmware.Path, err)
+		l.Firmware.Err = unfit(ErrUnfitFirmware, l.Firmware, err)
 	}
 	return l, errors.Join(l.Krun.Err, l.Firmware.Err)
+}
+
+// unfit names the library, unless err does.
+func unfit(why error, l Library, err error) error {
+	if access := (*AccessError)(nil); errors.As(err, &access) {
+		return fmt.Errorf("%w: %w", why, err)
+	}
+	return fmt.Errorf("%w: %s: %w", why, l.Path, err)
 }
 
 // first returns the first of names in the first directory that has one.

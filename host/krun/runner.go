@@ -20,14 +20,14 @@ const runnerPackage = "github.com/stacklok/waggle/cmd/waggle-krun"
 // (WAGGLE_KRUN), or empty: then it is looked for beside this program. It is known
 // by what it holds, and is not started.
 func FindRunner(setting string) (string, error) {
-	path, mend := setting, "set WAGGLE_KRUN to its path"
+	path, mend := setting, "set WAGGLE_KRUN to its path, or unset it to take the one beside waggle"
 	if path == "" {
 		self, err := os.Executable()
 		if err != nil {
 			return "", fmt.Errorf("find waggle-krun: %w; %s", err, mend)
 		}
 		path = filepath.Join(filepath.Dir(self), "waggle-krun")
-		mend = remedy.RunTask("build") + ", which puts it beside waggle, or " + mend
+		mend = remedy.RunTask("build") + ", which puts it beside waggle, or set WAGGLE_KRUN to its path"
 	}
 	path, err := filepath.Abs(path)
 	if err != nil {
