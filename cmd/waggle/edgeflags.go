@@ -27,7 +27,7 @@ type edgeFlags struct {
 }
 
 // check says what is wrong with the settings. Files are looked at by config.
-func (f *edgeFlags) check() error {
+func (f *edgeFlags) checkEdge() error {
 	err := errors.Join(
 		within("WAGGLE_REQUESTS_PER_SECOND", "requests-per-second", f.RequestsPerSecond, 0, 1e6),
 		within("WAGGLE_MAX_CALLS", "max-calls", f.MaxCalls, 0, 1e6),

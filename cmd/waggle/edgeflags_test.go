@@ -14,7 +14,7 @@ import (
 func TestEdgeFlags(t *testing.T) {
 	t.Parallel()
 	good := edgeFlags{ListenAddr: "127.0.0.1:8080", RequestsPerSecond: 50, MaxCalls: 100}
-	require.NoError(t, good.check())
+	require.NoError(t, good.checkEdge())
 	for want, change := range map[string]func(*edgeFlags){
 		"WAGGLE_LISTEN_ADDR (--listen-addr)":                 func(f *edgeFlags) { f.ListenAddr = "0.0.0.0:8080" },
 		"WAGGLE_TLS_CERT (--tls-cert) and WAGGLE_TLS_KEY":    func(f *edgeFlags) { f.TLSCert = "cert.pem" },
@@ -25,11 +25,11 @@ func TestEdgeFlags(t *testing.T) {
 	} {
 		f := good
 		change(&f)
-		require.ErrorContains(t, f.check(), want)
+		require.ErrorContains(t, f.checkEdge(), want)
 	}
 	public := good
 	public.ListenAddr, public.AuthTokensFile = "0.0.0.0:8080", filepath.Join(t.TempDir(), "tokens")
-	require.NoError(t, public.check())
+	require.NoError(t, public.checkEdge())
 	_, err := public.config()
 	require.ErrorContains(t, err, "WAGGLE_AUTH_TOKENS_FILE (--auth-tokens-file): open tokens")
 	require.NoError(t, os.WriteFile(public.AuthTokensFile, []byte("alice 0123456789abcdef"), 0o600))

@@ -100,7 +100,7 @@ func (c *serveCmd) Validate() error {
 		within("WAGGLE_DEFAULT_TIMEOUT_MIN", "default-timeout-min", c.DefaultTimeoutMin, 1, int(environment.MaxIdle.Minutes())),
 		within("WAGGLE_DEFAULT_EXEC_TIMEOUT", "default-exec-timeout", c.DefaultExecTimeout, time.Second, longest),
 		within("WAGGLE_MAX_EXEC_TIMEOUT", "max-exec-timeout", c.MaxExecTimeout, time.Second, longest),
-		c.edgeFlags.check(),
+		c.checkEdge(),
 		within("WAGGLE_ORPHAN_TIMEOUT", "orphan-timeout", c.OrphanTimeout, time.Second, longest),
 	)
 	if c.DefaultExecTimeout > c.MaxExecTimeout {
