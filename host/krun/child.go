@@ -100,9 +100,17 @@ func (b *Backend) spawn(m spec.Machine, nic *vm.NIC, attr syscall.SysProcAttr) (
 	if err := writeSpec(specW, m); err != nil {
 		c.proc.Kill()
 		<-c.proc.Exited()
+		if c.proc.State().Success() {
+			return child{}, b.wordless()
+		}
 		return child{}, fmt.Errorf("%w: %w", err, c.proc.Failure())
 	}
 	return c, nil
+}
+
+// wordless is a program that was content with what it was told, or with nothing.
+func (b *Backend) wordless() error {
+	return fmt.Errorf("%w: %s ended without a word: run `waggle doctor`", ErrUnfitRunner, b.cfg.Runner)
 }
 
 func writeSpec(w *os.File, m spec.Machine) error {

@@ -195,6 +195,11 @@ func TestLandlock(t *testing.T) {
 			}, f.try(t, c.Disks[0].Path, c.Disks[1].Path, c.Disks[2].Path, c.Runner, c.KVM))
 			require.NoError(t, m.Stop(t.Context()))
 			require.NoDirExists(t, filepath.Join(f.spec.Dir, "krun"))
+
+			failing := newFixture(t)
+			failing.backend.launcher, failing.spec.MemoryMiB = f.backend.launcher, 1
+			_, err := failing.backend.Start(t.Context(), failing.spec)
+			require.ErrorContains(t, err, "(invalid argument): at "+filepath.Join(failing.dir, "image")+"; a test", "the host's path")
 		})
 	}
 }

@@ -230,7 +230,9 @@ func TestStartFailsClean(t *testing.T) {
 		{"no library", func(f *fixture) { f.backend.libs.Krun.Path = "/none" }, nil, "waggle-krun: find the libraries of libkrun: read /none"},
 		{"no hypervisor", func(f *fixture) { f.backend.kvm = filepath.Join(f.dir, "kvm") }, nil, "no such file or directory"},
 		{"refused call", func(f *fixture) { f.spec.MemoryMiB = 1 }, nil,
-			"waggle-krun: krun_add_disk2: EINVAL (invalid argument): a test (exit status 1)"},
+			"waggle-krun: krun_add_disk2: EINVAL (invalid argument): at"},
+		{"foreign runner", func(f *fixture) { f.backend.cfg.Runner = "/bin/true" }, nil,
+			"this waggle-krun cannot run machines: /bin/true ended without a word: run `waggle doctor`"},
 		{"never ready to enter", func(f *fixture) { f.spec.MemoryMiB = 2 }, soon, "deadline exceeded"},
 		{"cancelled before", func(*fixture) {}, gone, "deadline exceeded"},
 	} {

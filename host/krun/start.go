@@ -60,7 +60,7 @@ func (b *Backend) start(ctx context.Context, s vm.Spec) (*machine, error) {
 			return nil, fmt.Errorf("start waggle-krun: %w", context.Cause(ctx))
 		}
 		if m.proc.State().Success() {
-			return nil, fmt.Errorf("%w: %s ended without a word: run `waggle doctor`", ErrUnfitRunner, b.cfg.Runner)
+			return nil, b.wordless()
 		}
 		if !m.proc.Killed() {
 			return nil, m.failure() // its own words say more than a closed pipe

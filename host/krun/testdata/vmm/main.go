@@ -47,7 +47,7 @@ func run() error {
 	// The size of the memory says how to fail.
 	switch m.MemoryMiB {
 	case 1:
-		return fmt.Errorf("krun_add_disk2: EINVAL (invalid argument): a test")
+		return fmt.Errorf("krun_add_disk2: EINVAL (invalid argument): at %s; a test", m.Disks[1].Path)
 	case 2:
 		select {} // the goroutine above ends it
 	}
