@@ -245,7 +245,8 @@ func TestDiesWithItsOwner(t *testing.T) {
 	runner, err := builtRunner()
 	require.NoError(t, err)
 	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run", "^TestDiesWithItsOwner$")
-	cmd.Env = append(os.Environ(), ownerEnv+"=1", runnerEnv+"="+runner)
+	// What it makes, it does not live to remove.
+	cmd.Env = append(os.Environ(), ownerEnv+"=1", runnerEnv+"="+runner, "TMPDIR="+shortDir(t))
 	stdout, err := cmd.StdoutPipe()
 	require.NoError(t, err)
 	require.NoError(t, cmd.Start())
