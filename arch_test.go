@@ -54,6 +54,8 @@ var rules = []rule{
 	{"host/environment", []string{"host/environment", "host/supervisor", "host/guest", "host/image", "host/disk", "host/remedy", "proto"}, "the life of an environment never learns which backend runs it"},
 	{"host/tools", []string{"host/environment"}, "tools are plain functions on environments"},
 	{"host/edge", nil, "the HTTP edge knows nothing of environments"},
+	{"host/metrics", []string{"host/environment"}, "it counts environments and calls"},
+	{"host/stdio", nil, "a bridge of messages knows nothing of what they mean"},
 	{"host/vmtest", nil, "it drives the built programs, not their packages"},
 	{"images/kernel", []string{"images/kernel"}, "a build tool"},
 	{"guestd", []string{"guestd", "proto", "seccomp", "tartree", "version"}, "host and guestd meet only in proto"},

@@ -78,6 +78,9 @@ func (f *edgeFlags) listen(ctx context.Context) (net.Listener, error) {
 
 // url is the endpoint's, as a client of this machine reaches it.
 func (f *edgeFlags) url(addr net.Addr) string {
+	if _, tcp := addr.(*net.TCPAddr); !tcp {
+		return ""
+	}
 	scheme := "http"
 	if f.TLSCert != "" {
 		scheme = "https"

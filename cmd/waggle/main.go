@@ -18,6 +18,7 @@ import (
 // struct.
 type cli struct {
 	Serve     serveCmd     `cmd:"" help:"Serve MCP."`
+	MCP       mcpCmd       `cmd:"" name:"mcp" help:"Serve MCP on standard input and output, for clients that start a command."`
 	Run       runCmd       `cmd:"" help:"Run a command in a machine of its own, without a server."`
 	Status    statusCmd    `cmd:"" help:"Say how the server is."`
 	Ps        psCmd        `cmd:"" help:"List environments."`

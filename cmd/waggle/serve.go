@@ -32,8 +32,16 @@ const (
 // serveCmd is the MCP server. Environments do not depend on it: it may end, or
 // die, and be started again at any time.
 type serveCmd struct {
-	vmFlags
+	serverFlags
 	edgeFlags
+
+	// local: nothing is served but the socket in the run directory.
+	local bool
+}
+
+// serverFlags are those of any process that has environments.
+type serverFlags struct {
+	vmFlags
 
 	MaxEnvironments    int           `help:"Most environments at once." default:"10" env:"WAGGLE_MAX_ENVIRONMENTS"`
 	DefaultTimeoutMin  int           `help:"Minutes without activity after which an environment ends." default:"30" env:"WAGGLE_DEFAULT_TIMEOUT_MIN"`
@@ -108,12 +116,17 @@ func (c *serveCmd) run(ctx context.Context, out io.Writer, log *slog.Logger) (er
 	}
 	defer manager.Close()
 	s := newServing(c, manager, lock, backend, on, launcher.RunDir, dataDir)
-	api, err := lock.Serve(s.status, log)
+	front, err := c.edge(s, log)
+	if err != nil {
+		return err
+	}
+	defer front.Close()
+	api, err := lock.Serve(s.status, front.Local(s.open), log)
 	if err != nil {
 		return err
 	}
 	defer api.Close(adminFarewell)
-	return c.serve(ctx, s, ln, out, log)
+	return c.serve(ctx, s, front, ln, out, log)
 }
 
 // claim takes the run directory and the address. Where there is no run directory, no
@@ -124,7 +137,7 @@ func (c *serveCmd) claim(ctx context.Context) (lock *admin.Lock, ln net.Listener
 		return nil, nil, err
 	}
 	if !isDir(dir) {
-		if ln, err = c.listen(ctx); err != nil {
+		if ln, err = c.open(ctx); err != nil {
 			return nil, nil, err
 		}
 		if dir, err = c.ownRunDir(); err != nil {
@@ -138,20 +151,24 @@ func (c *serveCmd) claim(ctx context.Context) (lock *admin.Lock, ln net.Listener
 		return nil, nil, err
 	}
 	if ln == nil {
-		if ln, err = c.listen(ctx); err != nil {
+		if ln, err = c.open(ctx); err != nil {
 			return nil, nil, errors.Join(err, lock.Close())
 		}
 	}
 	return lock, ln, nil
 }
 
+// open opens what is listened on.
+func (c *serveCmd) open(ctx context.Context) (net.Listener, error) {
+	if c.local {
+		return newSilence(), nil
+	}
+	return c.listen(ctx)
+}
+
 // serve takes over what an earlier server left, and then takes calls until ctx
 // ends.
-func (c *serveCmd) serve(ctx context.Context, s *serving, ln net.Listener, out io.Writer, log *slog.Logger) error {
-	front, err := c.edge(s, log)
-	if err != nil {
-		return err
-	}
+func (c *serveCmd) serve(ctx context.Context, s *serving, front *edge.Edge, ln net.Listener, out io.Writer, log *slog.Logger) error {
 	removed, err := sweep(ctx, s.runDir, s.dataDir, keepDead)
 	if err != nil {
 		log.Warn("not all that killed processes left could be removed", "error", err)
@@ -160,7 +177,6 @@ func (c *serveCmd) serve(ctx context.Context, s *serving, ln net.Listener, out i
 		log.Info("removed what killed processes left", "what", text)
 	}
 	if err := adopt(ctx, out, s.runDir, s.manager, log); err != nil {
-		front.Close()
 		return err
 	}
 	url := c.url(ln.Addr())
@@ -169,7 +185,9 @@ func (c *serveCmd) serve(ctx context.Context, s *serving, ln net.Listener, out i
 		log.Warn("environments cannot be made yet", "reason", why)
 	}
 	s.listening(url)
-	fmt.Fprintf(out, "Waggle %s serves MCP at %s\n", version.String(), url)
+	if !c.local {
+		fmt.Fprintf(out, "Waggle %s serves MCP at %s\n", version.String(), url)
+	}
 	stop := context.AfterFunc(ctx, func() {
 		s.ending()
 		log.Info("ending: calls in flight may finish; another signal cuts them", "grace", shutdownGrace)

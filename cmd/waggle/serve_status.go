@@ -58,6 +58,13 @@ func (s *serving) listening(url string) {
 	s.url, s.shut = url, ""
 }
 
+// open says whether calls are taken.
+func (s *serving) open() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.shut == ""
+}
+
 // ending says that no more are.
 func (s *serving) ending() {
 	s.mu.Lock()

@@ -94,13 +94,17 @@ func (f *vmFlags) Validate() error {
 
 // Validate implements kong's interface.
 func (c *serveCmd) Validate() error {
+	return errors.Join(c.serverFlags.Validate(), c.checkEdge())
+}
+
+// Validate implements kong's interface.
+func (c *serverFlags) Validate() error {
 	err := errors.Join(
 		c.vmFlags.Validate(),
 		within("WAGGLE_MAX_ENVIRONMENTS", "max-environments", c.MaxEnvironments, 1, maxEnvironments),
 		within("WAGGLE_DEFAULT_TIMEOUT_MIN", "default-timeout-min", c.DefaultTimeoutMin, 1, int(environment.MaxIdle.Minutes())),
 		within("WAGGLE_DEFAULT_EXEC_TIMEOUT", "default-exec-timeout", c.DefaultExecTimeout, time.Second, longest),
 		within("WAGGLE_MAX_EXEC_TIMEOUT", "max-exec-timeout", c.MaxExecTimeout, time.Second, longest),
-		c.checkEdge(),
 		within("WAGGLE_ORPHAN_TIMEOUT", "orphan-timeout", c.OrphanTimeout, time.Second, longest),
 	)
 	if c.DefaultExecTimeout > c.MaxExecTimeout {

@@ -36,7 +36,7 @@ func TestMain(m *testing.M) {
 	}
 	lock, err := admin.Acquire(context.Background(), os.Args[1])
 	if err == nil {
-		_, err = lock.Serve(answer, discard)
+		_, err = lock.Serve(answer, nil, discard)
 	}
 	fmt.Println(err)
 	_, _ = io.Copy(io.Discard, os.Stdin) // until it is killed, or its test is
@@ -95,7 +95,7 @@ func TestSecondServer(t *testing.T) {
 
 	lock, err := admin.Acquire(t.Context(), dir)
 	require.NoError(t, err)
-	server, err := lock.Serve(answer, discard)
+	server, err := lock.Serve(answer, nil, discard)
 	require.NoError(t, err)
 	status, err := admin.Status(t.Context(), dir)
 	require.NoError(t, err)
@@ -136,7 +136,7 @@ func TestLockFileDeleted(t *testing.T) {
 	lock, err := admin.Acquire(t.Context(), dir)
 	require.NoError(t, err)
 	defer lock.Close()
-	server, err := lock.Serve(answer, discard)
+	server, err := lock.Serve(answer, nil, discard)
 	require.NoError(t, err)
 	defer server.Close(time.Second)
 	require.NoError(t, lock.Check())
@@ -147,7 +147,7 @@ func TestLockFileDeleted(t *testing.T) {
 	require.NoError(t, err)
 	defer second.Close()
 	require.ErrorIs(t, lock.Check(), admin.ErrVanished, "the file is another one")
-	_, err = second.Serve(answer, discard)
+	_, err = second.Serve(answer, nil, discard)
 	require.ErrorContains(t, err, "another server answers")
 	_, err = admin.Status(t.Context(), dir)
 	require.NoError(t, err, "the first server keeps its socket")
@@ -173,7 +173,7 @@ func TestNoServer(t *testing.T) {
 	lock, err := admin.Acquire(t.Context(), long)
 	require.NoError(t, err)
 	defer lock.Close()
-	_, err = lock.Serve(answer, discard)
+	_, err = lock.Serve(answer, nil, discard)
 	require.ErrorContains(t, err, "bytes shorter")
 	_, err = admin.Status(t.Context(), long)
 	require.ErrorContains(t, err, "bytes shorter")

@@ -22,6 +22,9 @@ const (
 	socketFile = "waggle.sock"
 )
 
+// SocketPath is the socket of the server of a run directory.
+func SocketPath(runDir string) string { return filepath.Join(runDir, socketFile) }
+
 // whoTimeout bounds the question who holds the lock.
 const whoTimeout = time.Second
 

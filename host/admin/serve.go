@@ -31,9 +31,10 @@ const probeTimeout = time.Second
 // its own version and the process id.
 type StatusFunc func(context.Context) *hostv1.AdminStatusResponse
 
-// Serve serves the admin API in the locked run directory. The socket of a server
-// that died is replaced. The caller closes what is returned before the lock.
-func (l *Lock) Serve(status StatusFunc, log *slog.Logger) (*socket.Server, error) {
+// Serve serves the admin API in the locked run directory, and MCP at /mcp for `waggle
+// mcp`; nil: not. The socket of a server that died is replaced. The caller closes what is
+// returned before the lock.
+func (l *Lock) Serve(status StatusFunc, mcp http.Handler, log *slog.Logger) (*socket.Server, error) {
 	path := filepath.Join(l.dir, socketFile)
 	if err := socket.CheckPath(path); err != nil {
 		return nil, err
@@ -54,6 +55,9 @@ func (l *Lock) Serve(status StatusFunc, log *slog.Logger) (*socket.Server, error
 	}
 	mux := http.NewServeMux()
 	mux.Handle(hostv1connect.NewAdminHandler(api{status}))
+	if mcp != nil {
+		mux.Handle("/mcp", mcp)
+	}
 	return socket.Serve(listener, mux, log), nil
 }
 

@@ -13,7 +13,10 @@ import (
 // metadataPath is where RFC 9728 puts what a client must know to get a token.
 const metadataPath = "/.well-known/oauth-protected-resource"
 
-type identityKey struct{}
+type (
+	identityKey struct{}
+	localKey    struct{}
+)
 
 // Identity is whose request ctx belongs to: the name of the token, or "" where the
 // server asks for none.
@@ -24,7 +27,7 @@ func Identity(ctx context.Context) string {
 
 // authenticate returns the request with the identity of its caller, or answers it.
 func (e *Edge) authenticate(w http.ResponseWriter, r *http.Request) (*http.Request, bool) {
-	if e.cfg.Tokens == nil {
+	if e.cfg.Tokens == nil || r.Context().Value(localKey{}) != nil {
 		return r, true
 	}
 	const scheme = "Bearer "
@@ -45,6 +48,19 @@ func (e *Edge) authenticate(w http.ResponseWriter, r *http.Request) (*http.Reque
 		ctx = e.cfg.WithIdentity(ctx, name)
 	}
 	return r.WithContext(ctx), true
+}
+
+// Local serves the operator: whoever can open a socket in the run directory owns what
+// is in it, so neither a token nor a Host is asked for. Until ready it answers 503.
+func (e *Edge) Local(ready func() bool) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !ready() {
+			w.Header().Set("Retry-After", "1")
+			http.Error(w, "the server is starting, or ending", http.StatusServiceUnavailable)
+			return
+		}
+		e.mux.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), localKey{}, true)))
+	})
 }
 
 func (e *Edge) challenge(w http.ResponseWriter, r *http.Request, code, text string) {
