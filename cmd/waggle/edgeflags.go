@@ -9,6 +9,8 @@ import (
 	"log/slog"
 	"net"
 	"net/url"
+	"regexp"
+	"strings"
 
 	"github.com/stacklok/waggle/host/edge"
 	"github.com/stacklok/waggle/host/environment"
@@ -22,6 +24,7 @@ type edgeFlags struct {
 	TLSKey            string   `name:"tls-key" help:"PEM file with its key." env:"WAGGLE_TLS_KEY" placeholder:"FILE"`
 	AllowedOrigins    []string `help:"Origins of web pages that may call, beside those of this machine, separated by commas." env:"WAGGLE_ALLOWED_ORIGINS" placeholder:"ORIGIN"`
 	PublicURL         string   `name:"public-url" help:"URL that clients reach this server by, when that is not what they say themselves, as behind a proxy." env:"WAGGLE_PUBLIC_URL" placeholder:"URL"`
+	PreviewDomain     string   `help:"Name below which previews have theirs: all names below it must lead to this server. Default: localhost, for browsers of this machine." env:"WAGGLE_PREVIEW_DOMAIN" placeholder:"NAME"`
 	RequestsPerSecond float64  `help:"Most requests a second of one caller, and twice as many at once; 0 is no limit." default:"50" env:"WAGGLE_REQUESTS_PER_SECOND"`
 	MaxCalls          int      `help:"Most calls of one caller at the same time, streams included; 0 is no limit." default:"100" env:"WAGGLE_MAX_CALLS"`
 }
@@ -49,13 +52,18 @@ func (f *edgeFlags) checkEdge() error {
 			err = errors.Join(err, fmt.Errorf("WAGGLE_PUBLIC_URL (--public-url) %.200q: write a URL such as https://waggle.example, without /mcp", f.PublicURL))
 		}
 	}
+	if f.PreviewDomain != "" && !domainPattern.MatchString(f.PreviewDomain) {
+		err = errors.Join(err, fmt.Errorf("WAGGLE_PREVIEW_DOMAIN (--preview-domain) %.200q: write a name such as preview.example.com", f.PreviewDomain))
+	}
 	return err
 }
+
+var domainPattern = regexp.MustCompile(`^(?i)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$`)
 
 // config reads the files and returns the edge's part of them.
 func (f *edgeFlags) config() (edge.Config, error) {
 	cfg := edge.Config{
-		WithIdentity: environment.WithOwner, AllowedOrigins: f.AllowedOrigins, PublicURL: f.PublicURL,
+		WithIdentity: environment.WithOwner, AllowedOrigins: f.AllowedOrigins, PublicURL: f.PublicURL, PreviewDomain: strings.ToLower(f.PreviewDomain),
 		RequestsPerSecond: f.RequestsPerSecond, MaxCalls: f.MaxCalls,
 	}
 	var err error

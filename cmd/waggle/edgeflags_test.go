@@ -21,6 +21,7 @@ func TestEdgeFlags(t *testing.T) {
 		"WAGGLE_ALLOWED_ORIGINS (--allowed-origins): origin": func(f *edgeFlags) { f.AllowedOrigins = []string{"*"} },
 		"WAGGLE_PUBLIC_URL (--public-url)":                   func(f *edgeFlags) { f.PublicURL = "waggle.example" },
 		"WAGGLE_REQUESTS_PER_SECOND (--requests-per-second)": func(f *edgeFlags) { f.RequestsPerSecond = -1 },
+		"WAGGLE_PREVIEW_DOMAIN (--preview-domain)":           func(f *edgeFlags) { f.PreviewDomain = "*.example.com" },
 		"WAGGLE_MAX_CALLS (--max-calls)":                     func(f *edgeFlags) { f.MaxCalls = -1 },
 	} {
 		f := good

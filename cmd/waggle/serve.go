@@ -211,12 +211,12 @@ func (c *serveCmd) edge(s *serving, log *slog.Logger) (*edge.Edge, error) {
 	measured := metrics.New(s.manager, version.String())
 	cfg.Metrics = measured.Handler(log)
 	cfg.MCP, err = tools.New(tools.Config{
-		Manager: s.manager, Notify: edge.Notify, Call: measured.Call, Version: version.String(), Logger: log,
+		Manager: s.manager, Notify: edge.Notify, Preview: edge.PreviewURL, Call: measured.Call, Version: version.String(), Logger: log,
 	})
 	if err != nil {
 		return nil, err
 	}
-	cfg.Ready, cfg.Logger = s.ready, log
+	cfg.Ready, cfg.Dial, cfg.Logger = s.ready, s.manager.Dial, log
 	cfg.LongestCall = max(c.MaxExecTimeout, environment.InstallTimeout())
 	return edge.New(cfg)
 }

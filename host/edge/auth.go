@@ -30,14 +30,13 @@ func (e *Edge) authenticate(w http.ResponseWriter, r *http.Request) (*http.Reque
 	if e.cfg.Tokens == nil || r.Context().Value(localKey{}) != nil {
 		return r, true
 	}
-	const scheme = "Bearer "
-	header := r.Header.Get("Authorization")
-	if len(header) < len(scheme) || !strings.EqualFold(header[:len(scheme)], scheme) {
+	presented, ok := bearerOf(r)
+	if !ok {
 		// Without credentials there is no error code (RFC 6750 section 3.1).
 		e.challenge(w, r, "", "a bearer token is needed: Authorization: Bearer TOKEN, from the operator of this server")
 		return nil, false
 	}
-	name, ok := e.cfg.Tokens.identify(strings.TrimSpace(header[len(scheme):]))
+	name, ok := e.cfg.Tokens.identify(presented)
 	if !ok {
 		e.log.Warn("unknown token", "remote", r.RemoteAddr)
 		e.challenge(w, r, "invalid_token", "the token is not known here: ask the operator of this server for another one")
@@ -48,6 +47,16 @@ func (e *Edge) authenticate(w http.ResponseWriter, r *http.Request) (*http.Reque
 		ctx = e.cfg.WithIdentity(ctx, name)
 	}
 	return r.WithContext(ctx), true
+}
+
+// bearerOf is the bearer token that a request carries.
+func bearerOf(r *http.Request) (token string, ok bool) {
+	const scheme = "Bearer "
+	header := r.Header.Get("Authorization")
+	if len(header) < len(scheme) || !strings.EqualFold(header[:len(scheme)], scheme) {
+		return "", false
+	}
+	return strings.TrimSpace(header[len(scheme):]), true
 }
 
 // Local serves the operator: whoever can open a socket in the run directory owns what

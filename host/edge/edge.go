@@ -7,7 +7,9 @@ import (
 	"crypto/tls"
 	"errors"
 	"log/slog"
+	"net"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/mark3labs/mcp-go/server"
@@ -45,6 +47,10 @@ type Config struct {
 	MaxCalls          int
 	// TLS is served with. Nil: plain HTTP.
 	TLS *tls.Config
+	// Dial connects to a port of an environment, for previews. Nil: there are none.
+	Dial DialFunc
+	// PreviewDomain is the name that those of previews are below. Empty: localhost.
+	PreviewDomain string
 	// Metrics is served at /metrics, to whoever may call. May be nil.
 	Metrics http.Handler
 	// Ready says why the server cannot take calls now; nil when it can. It is
@@ -69,6 +75,8 @@ type Edge struct {
 	mcp      *server.StreamableHTTPServer
 	sessions *sessions
 	limits   *limits
+	previews *previews
+	addr     atomic.Pointer[net.Addr] // that is listened on
 	mux      *http.ServeMux
 }
 
@@ -95,6 +103,7 @@ func New(cfg Config) (*Edge, error) {
 		server.WithStreamableHTTPLogger(e.log),
 		server.WithDisableLocalhostProtection(true), // refuse is stricter, and knows of tokens
 	)
+	e.previews = newPreviews(e)
 	e.mux = e.routes()
 	return e, nil
 }
@@ -127,8 +136,13 @@ func (e *Edge) forCallers(next http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
-// ServeHTTP checks where the request comes from before anything reads it.
+// ServeHTTP checks where the request goes to and comes from before anything reads it.
+// The host of a preview leads to that alone.
 func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if _, _, _, ok := previewTarget(r.Host); ok {
+		e.previews.serve(w, r)
+		return
+	}
 	if reason := e.refuse(r); reason != "" {
 		e.log.Warn("refused request", "reason", reason, "remote", r.RemoteAddr)
 		http.Error(w, reason, http.StatusForbidden)
@@ -141,6 +155,7 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (e *Edge) serveMCP(w http.ResponseWriter, r *http.Request) {
+	r = r.WithContext(context.WithValue(r.Context(), edgeKey{}, e))
 	switch r.Method {
 	case http.MethodPost:
 		e.servePost(w, r)
@@ -170,6 +185,18 @@ func (e *Edge) serveSession(w http.ResponseWriter, r *http.Request, id string) {
 	}
 	defer leave()
 	e.mcp.ServeHTTP(w, r)
+}
+
+// listening is the address, nil when there is none.
+func (e *Edge) listening() net.Addr {
+	addr := e.addr.Load()
+	if addr == nil {
+		return nil
+	}
+	if _, tcp := (*addr).(*net.TCPAddr); !tcp {
+		return nil
+	}
+	return *addr
 }
 
 // serveHealth says that the process serves HTTP, no more.

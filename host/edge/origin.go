@@ -40,11 +40,15 @@ func (e *Edge) refuse(r *http.Request) string {
 // allowed says whether pages of an origin may call: those of this machine, and those
 // that the operator has named.
 func (e *Edge) allowed(origin string) bool {
-	if slices.Contains(e.cfg.AllowedOrigins, origin) {
-		return true
-	}
 	u, err := url.Parse(origin)
-	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && isLoopback(u.Host)
+	if err != nil {
+		return false
+	}
+	// A preview's pages are the guests', whoever has allowed them.
+	if _, _, _, preview := previewTarget(u.Host); preview {
+		return false
+	}
+	return slices.Contains(e.cfg.AllowedOrigins, origin) || ((u.Scheme == "http" || u.Scheme == "https") && isLoopback(u.Host))
 }
 
 // cors answers what a browser asks before a page's request, and lets the page read

@@ -77,6 +77,8 @@ func (e *Edge) Serve(ctx context.Context, ln net.Listener, grace time.Duration) 
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(e.log.Handler(), slog.LevelWarn),
 	}
+	addr := ln.Addr()
+	e.addr.Store(&addr)
 	if e.cfg.TLS != nil {
 		srv.TLSConfig = e.cfg.TLS.Clone()
 	}

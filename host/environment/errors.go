@@ -54,6 +54,8 @@ var (
 	ErrFileKind = errors.New("wrong kind of file")
 	// ErrNoSpace: the environment's disk is full.
 	ErrNoSpace = errors.New("no space left in the environment")
+	// ErrNoPort: nothing listens there.
+	ErrNoPort = errors.New("nothing listens on the port")
 	// ErrUnsupported: the environment's guestd or image cannot do this.
 	ErrUnsupported = errors.New("not supported by this environment")
 )

@@ -35,6 +35,7 @@ var next = []struct {
 	{environment.ErrFilePermission, "Code and files belong to an ordinary user: use paths below its working directory or home (" + environment.Home + "), or /tmp."},
 	{environment.ErrFileKind, "list_files shows which paths are files and which are directories."},
 	{environment.ErrNoSpace, "Remove files that are no longer needed."},
+	{environment.ErrNoPort, "Start the server in the environment, in the background, and call again."},
 	{environment.ErrUnsupported, "Use execute with shell commands instead."},
 }
 

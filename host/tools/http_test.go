@@ -224,6 +224,7 @@ func TestToolsList(t *testing.T) {
 		"write_file":          "content environment_id path",
 		"read_file":           "environment_id path",
 		"list_files":          "environment_id",
+		"expose_port":         "environment_id port",
 	}
 	for _, era := range []string{legacy, modern} {
 		list, _ := connect(t, url, era).call("tools/list", `{}`).result["tools"].([]any)

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"time"
 
 	"github.com/mark3labs/mcp-go/server"
 
@@ -24,6 +25,9 @@ type Config struct {
 	// Notify sends a notification to the caller of the call that ctx belongs
 	// to. Nil: there is no progress.
 	Notify func(ctx context.Context, method string, params any) error
+	// Preview is the address of a port of an environment for the caller that ctx
+	// belongs to, and when it ends to be good. Nil: there are none.
+	Preview func(ctx context.Context, environment string, port int) (address string, until time.Time, err error)
 	// Call is told of each call of a tool, and done of its outcome: one of the
 	// constants. May be nil.
 	Call func(tool string) (done func(outcome string))
@@ -44,6 +48,7 @@ const (
 type tools struct {
 	manager *environment.Manager
 	begun   func(tool string) (done func(outcome string))
+	preview func(ctx context.Context, environment string, port int) (string, time.Time, error)
 	notify  func(ctx context.Context, method string, params any) error
 	log     *slog.Logger
 }
@@ -53,7 +58,12 @@ func New(cfg Config) (*server.MCPServer, error) {
 	if cfg.Manager == nil {
 		return nil, errors.New("tools: Config.Manager is required")
 	}
-	t := &tools{manager: cfg.Manager, notify: cfg.Notify, begun: cfg.Call, log: cfg.Logger}
+	t := &tools{manager: cfg.Manager, notify: cfg.Notify, begun: cfg.Call, preview: cfg.Preview, log: cfg.Logger}
+	if t.preview == nil {
+		t.preview = func(context.Context, string, int) (string, time.Time, error) {
+			return "", time.Time{}, errors.New("this server has no previews")
+		}
+	}
 	if t.begun == nil {
 		t.begun = func(string) func(string) { return func(string) {} }
 	}
@@ -81,6 +91,7 @@ func New(cfg Config) (*server.MCPServer, error) {
 		register(s, t, writeFile, t.writeFile),
 		register(s, t, readFile, t.readFile),
 		register(s, t, listFiles, t.listFiles),
+		register(s, t, exposePort, t.exposePort),
 	); err != nil {
 		return nil, err
 	}
