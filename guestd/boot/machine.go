@@ -111,6 +111,17 @@ func (m *Machine) WriteFile(path string, data []byte, mode os.FileMode) error {
 	return nil
 }
 
+// Symlink makes path a link to target, in the place of nothing.
+func (m *Machine) Symlink(target, path string) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return fmt.Errorf("make parents of %s: %w", path, err)
+	}
+	if err := os.Symlink(target, path); err != nil {
+		return fmt.Errorf("link %s: %w", path, err)
+	}
+	return nil
+}
+
 // MakeHome makes a directory that belongs to a user. One that exists is given
 // to the user when it belongs to root, with nothing below it.
 func (m *Machine) MakeHome(path string, uid, gid int) error {

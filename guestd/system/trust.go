@@ -105,7 +105,10 @@ func (s *Service) addTrust(m *boot.Machine, certs [][]byte) error {
 
 func addTo(m *boot.Machine, st store, certs [][]byte) error {
 	bundle, err := os.ReadFile(st.bundle)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) {
+		return makeStore(m, st, certs)
+	}
+	if err != nil {
 		return err
 	}
 	fresh, err := missing(bundle, certs)
@@ -126,4 +129,23 @@ func addTo(m *boot.Machine, st store, certs [][]byte) error {
 		}
 	}
 	return m.WriteFile(st.bundle, out.Bytes(), 0o644)
+}
+
+// makeStore makes one for an image that has none. All of its certificates are in one
+// file, which each machine has for itself: the anchors, of which the distribution's own
+// package would make the bundle if it were installed, and until then the bundle too.
+func makeStore(m *boot.Machine, st store, certs [][]byte) error {
+	fresh, err := missing(nil, certs)
+	if err != nil {
+		return err
+	}
+	var out bytes.Buffer
+	for _, der := range fresh {
+		out.Write(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+	}
+	anchors := filepath.Join(st.anchors, "waggle.crt")
+	if err := m.WriteFile(anchors, out.Bytes(), 0o644); err != nil {
+		return err
+	}
+	return m.Symlink(anchors, st.bundle)
 }

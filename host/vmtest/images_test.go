@@ -145,6 +145,13 @@ func TestImages(t *testing.T) {
 		var list struct{ Path string }
 		c.Call(t, "list_files", with(map[string]any{}), &list)
 		require.Equal(t, "/work/dir", list.Path)
+		// It has no store of certificates: the host's are one file, of each machine.
+		require.Contains(t, own.Command(t, "cat", m.ID+":/etc/ssl/certs/ca-certificates.crt"), "-----BEGIN CERTIFICATE-----")
+		require.Equal(t, "waggle.crt\n", own.Command(t, "ls", m.ID+":/usr/local/share/ca-certificates"))
+		own.Command(t, "exec", m.ID, "--", "/opt/bin/busybox", "sync")
+		used := diskUse(t, filepath.Join(own.Data, "scratch"))
+		t.Logf("the machine's own disk takes %d KiB", used>>10)
+		require.Less(t, used, int64(nextEnvironment))
 		own.Command(t, "rm", m.ID)
 	})
 	t.Run("distroless", func(t *testing.T) {
