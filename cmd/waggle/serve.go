@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"runtime"
 	"time"
 
 	"github.com/stacklok/waggle/host/admin"
@@ -44,6 +45,8 @@ type serverFlags struct {
 	vmFlags
 
 	MaxEnvironments    int           `help:"Most environments at once." default:"10" env:"WAGGLE_MAX_ENVIRONMENTS"`
+	MaxCPUs            uint32        `name:"max-cpus" help:"Most virtual CPUs that a caller may ask for. Default: as many as this host has." env:"WAGGLE_MAX_CPUS" placeholder:"N"`
+	MaxMemoryMB        uint32        `name:"max-memory-mb" help:"Most MiB of memory that a caller may ask for. Default: half of this host's." env:"WAGGLE_MAX_MEMORY_MB" placeholder:"N"`
 	DefaultTimeoutMin  int           `help:"Minutes without activity after which an environment ends." default:"30" env:"WAGGLE_DEFAULT_TIMEOUT_MIN"`
 	DefaultExecTimeout time.Duration `help:"Timeout of code when the caller names none." default:"30s" env:"WAGGLE_DEFAULT_EXEC_TIMEOUT"`
 	MaxExecTimeout     time.Duration `help:"Longest timeout that a caller may name." default:"5m" env:"WAGGLE_MAX_EXEC_TIMEOUT"`
@@ -104,10 +107,11 @@ func (c *serveCmd) run(ctx context.Context, out io.Writer, log *slog.Logger) (er
 	if err != nil {
 		return err
 	}
+	maxCPUs, maxMemory := c.maxSize(runtime.NumCPU(), meminfo)
 	manager, err := environment.New(environment.Config{
 		Runtimes: runtimes,
 		Launch:   launcher.Launch, Holder: holder, Max: c.MaxEnvironments,
-		CPUs: c.CPUs, MemoryMiB: c.MemoryMB, DiskMiB: c.DiskMB,
+		CPUs: c.CPUs, MemoryMiB: c.MemoryMB, DiskMiB: c.DiskMB, MaxCPUs: maxCPUs, MaxMemoryMiB: maxMemory,
 		Idle: time.Duration(c.DefaultTimeoutMin) * time.Minute, Orphan: c.OrphanTimeout,
 		ExecDefault: c.DefaultExecTimeout, ExecMax: c.MaxExecTimeout, Logger: log,
 	})

@@ -92,6 +92,18 @@ func (f *vmFlags) Validate() error {
 	)
 }
 
+// maxSize is the most that a caller may ask for.
+func (c *serverFlags) maxSize(hostCPUs int, meminfo string) (cpus, memoryMiB uint32) {
+	cpus, memoryMiB = c.MaxCPUs, c.MaxMemoryMB
+	if cpus == 0 {
+		cpus = uint32(min(hostCPUs, maxCPUs))
+	}
+	if host, err := memInfoMiB(meminfo, "MemTotal:"); memoryMiB == 0 && err == nil { // else the default is the most
+		memoryMiB = uint32(min(host/2, maxMemoryMB))
+	}
+	return cpus, memoryMiB
+}
+
 // Validate implements kong's interface.
 func (c *serveCmd) Validate() error {
 	return errors.Join(c.serverFlags.Validate(), c.checkEdge())
@@ -102,6 +114,8 @@ func (c *serverFlags) Validate() error {
 	err := errors.Join(
 		c.vmFlags.Validate(),
 		within("WAGGLE_MAX_ENVIRONMENTS", "max-environments", c.MaxEnvironments, 1, maxEnvironments),
+		within("WAGGLE_MAX_CPUS", "max-cpus", c.MaxCPUs, 0, uint32(min(maxCPUs, cpusPerHostCPU*runtime.NumCPU()))),
+		within("WAGGLE_MAX_MEMORY_MB", "max-memory-mb", c.MaxMemoryMB, 0, maxMemoryMB),
 		within("WAGGLE_DEFAULT_TIMEOUT_MIN", "default-timeout-min", c.DefaultTimeoutMin, 1, int(environment.MaxIdle.Minutes())),
 		within("WAGGLE_DEFAULT_EXEC_TIMEOUT", "default-exec-timeout", c.DefaultExecTimeout, time.Second, longest),
 		within("WAGGLE_MAX_EXEC_TIMEOUT", "max-exec-timeout", c.MaxExecTimeout, time.Second, longest),

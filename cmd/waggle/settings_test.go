@@ -28,3 +28,16 @@ func TestHostBounds(t *testing.T) {
 	require.NoError(t, checkMemoryMB(2049, filepath.Join(dir, "none")), "nothing is known")
 	require.ErrorContains(t, checkMemoryMB(maxMemoryMB+1, filepath.Join(dir, "none")), "give 128 to ")
 }
+
+// TestMaxSize: what a caller may ask for is bounded by the host where no setting says it.
+func TestMaxSize(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "meminfo")
+	require.NoError(t, os.WriteFile(file, []byte("MemTotal:  8388608 kB\n"), 0o600))
+	cpus, memory := (&serverFlags{}).maxSize(4, file)
+	require.EqualValues(t, 4, cpus)
+	require.EqualValues(t, 4096, memory)
+	cpus, memory = (&serverFlags{MaxCPUs: 2, MaxMemoryMB: 1024}).maxSize(4, file)
+	require.EqualValues(t, 2, cpus)
+	require.EqualValues(t, 1024, memory)
+}

@@ -50,6 +50,7 @@ func (m *Manager) adopt(ctx context.Context, machine *supervisor.Client) bool {
 		CreatedAt: i.GetCreatedAt().AsTime(), Idle: i.GetIdleTimeout().AsDuration(),
 		CPUs: i.GetCpus(), MemoryMiB: i.GetMemoryMib(), DiskMiB: i.GetDiskMib(), Adopted: true,
 	}, func(error) {})
+	e.key, e.keySum = i.GetKey(), i.GetKeySum()
 	e.info.describe(i)
 	e.machine = machine
 	close(e.settled)

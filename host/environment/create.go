@@ -6,10 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/stacklok/waggle/host/guest"
 	"github.com/stacklok/waggle/host/image"
@@ -32,19 +29,8 @@ var (
 	errClosing   = errors.New("the server is shutting down")
 )
 
-// CreateOptions say what environment to make.
-type CreateOptions struct {
-	// Runtime is one of the manager's Runtimes, Image a reference: one of the two.
-	// With neither the runtime is DefaultRuntime.
-	Runtime, Image string
-	// Name is for people; may be empty.
-	Name string
-	// Idle ends the environment when nothing has run in it for so long. Zero:
-	// the configured default.
-	Idle time.Duration
-}
-
-// Create makes an environment and returns when it takes calls. The end of ctx
+// Create makes an environment, or finds the one that an earlier call with the same key
+// makes or has made, and returns when it takes calls. The end of ctx
 // ends the work and leaves nothing. progress, which may be nil, is told each
 // phase.
 func (m *Manager) Create(ctx context.Context, o CreateOptions, progress func(phase string)) (Info, error) {
@@ -61,9 +47,12 @@ func (m *Manager) Create(ctx context.Context, o CreateOptions, progress func(pha
 	stop := context.AfterFunc(m.ctx, func() { abort(errClosing) })
 	defer stop()
 
-	e, err := m.reserve(req, abort)
+	e, found, err := m.reserve(req, abort)
 	if err != nil {
 		return Info{}, err
+	}
+	if found {
+		return m.await(ctx, e)
 	}
 	defer m.wg.Done()
 	defer close(e.settled)
@@ -104,39 +93,22 @@ func (m *Manager) checkKind(o *CreateOptions) error {
 	return nil
 }
 
-// request checks the options and completes them.
-func (m *Manager) request(o CreateOptions) (Request, error) {
-	err := m.checkKind(&o)
-	if utf8.RuneCountInString(o.Name) > MaxName || strings.ContainsFunc(o.Name, func(r rune) bool { return !unicode.IsPrint(r) }) {
-		err = errors.Join(err, invalid("name", "must be at most %d printable characters", MaxName))
-	}
-	if o.Idle < 0 || o.Idle > MaxIdle {
-		err = errors.Join(err, invalid("timeout_minutes", "must be 1 to %d, or left out for %g", int(MaxIdle.Minutes()), m.cfg.Idle.Minutes()))
-	}
-	if err != nil {
-		return Request{}, err
-	}
-	if o.Idle == 0 {
-		o.Idle = m.cfg.Idle
-	}
-	return Request{
-		ID: NewID(), Name: o.Name, Runtime: o.Runtime, Image: o.Image, Stranger: true,
-		CPUs: m.cfg.CPUs, MemoryMiB: m.cfg.MemoryMiB, DiskMiB: m.cfg.DiskMiB,
-		IdleTimeout: o.Idle, OrphanTimeout: m.cfg.Orphan,
-	}, nil
-}
-
 // reserve takes a slot before anything is started, so that creations at the same
-// time cannot overshoot the maximum.
-func (m *Manager) reserve(req Request, abort context.CancelCauseFunc) (*environment, error) {
-	e := newEnvironment(Info{
+// time cannot overshoot the maximum. It finds the environment of an earlier call with
+// the same key.
+func (m *Manager) reserve(req Request, abort context.CancelCauseFunc) (e *environment, found bool, err error) {
+	e = newEnvironment(Info{
 		ID: req.ID, Name: req.Name, Owner: req.Owner, Runtime: req.Runtime, Image: req.Image, State: StateCreating, CreatedAt: time.Now(),
 		Idle: req.IdleTimeout, CPUs: req.CPUs, MemoryMiB: req.MemoryMiB, DiskMiB: req.DiskMiB,
 	}, abort)
+	e.key, e.keySum = req.Key, req.KeySum
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.ctx.Err() != nil {
-		return nil, fmt.Errorf("%w: %w", ErrCreate, errClosing)
+		return nil, false, fmt.Errorf("%w: %w", ErrCreate, errClosing)
+	}
+	if earlier, err := m.sameKeyLocked(req); earlier != nil || err != nil {
+		return earlier, true, err
 	}
 	used := 0
 	for _, other := range m.envs {
@@ -145,11 +117,11 @@ func (m *Manager) reserve(req Request, abort context.CancelCauseFunc) (*environm
 		}
 	}
 	if used >= m.cfg.Max {
-		return nil, fmt.Errorf("%w: %d of %d are in use", ErrMaxEnvironments, used, m.cfg.Max)
+		return nil, false, fmt.Errorf("%w: %d of %d are in use", ErrMaxEnvironments, used, m.cfg.Max)
 	}
 	m.envs[e.id] = e
 	m.wg.Add(1) // Create's; under mu, so never after Close has begun to wait
-	return e, nil
+	return e, false, nil
 }
 
 // run gives an environment its machine and starts to watch it.
@@ -185,6 +157,12 @@ func (m *Manager) bury(e *environment, cause string) {
 	delete(m.envs, e.id)
 	m.rememberLocked(ending{e.id, e.owner, cause})
 }
+
+// ending is the epitaph of an environment.
+type ending struct{ id, owner, cause string }
+
+// maxEndings bounds what is remembered of the dead, failed ones included.
+const maxEndings = 256
 
 // rememberLocked keeps the newest endings. m.mu is held.
 func (m *Manager) rememberLocked(d ending) {

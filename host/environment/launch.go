@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -184,9 +185,10 @@ func (l *Launcher) spec(req Request, img *image.Image, root string) supervisor.S
 		DiskMiB:   int(orDefault(req.DiskMiB, l.Defaults.DiskMiB)),
 		Network:   supervisor.NetworkOpen, Env: imageEnv(img.Config.Env), User: img.Config.User,
 		IdleTimeout: req.IdleTimeout, MaxLifetime: req.MaxLifetime, OrphanTimeout: req.OrphanTimeout,
-		Results: l.Results, Backend: l.Backend,
+		Results: l.Results, Backend: l.Backend, Key: req.Key, KeySum: req.KeySum,
 	}
-	if l.NoNetwork {
+	maps.Copy(s.Env, req.Env)
+	if l.NoNetwork || req.NoNetwork {
 		s.Network = supervisor.NetworkNone
 	}
 	if req.Runtime == "" && filepath.IsAbs(img.Config.WorkingDir) {

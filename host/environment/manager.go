@@ -27,6 +27,8 @@ type Config struct {
 	Max int
 	// CPUs, MemoryMiB and DiskMiB are the size of an environment.
 	CPUs, MemoryMiB, DiskMiB uint32
+	// MaxCPUs and MaxMemoryMiB are the most that a caller may ask for, when above.
+	MaxCPUs, MaxMemoryMiB uint32
 	// Idle is the idle timeout when the caller names none.
 	Idle time.Duration
 	// Orphan is how long a machine outlives its server.
@@ -57,12 +59,6 @@ type Manager struct {
 	// ended says why environments that are gone have ended, newest last.
 	ended []ending
 }
-
-// ending is the epitaph of an environment.
-type ending struct{ id, owner, cause string }
-
-// maxEndings bounds what is remembered of the dead, failed ones included.
-const maxEndings = 256
 
 // Info describes an environment.
 type Info struct {
@@ -95,6 +91,8 @@ type Info struct {
 // environment is one environment. mu guards all that follows it.
 type environment struct {
 	id, owner string
+	// key and keySum are those of the call that made it; may be empty.
+	key, keySum string
 	// settled is closed when Create has an outcome.
 	settled chan struct{}
 	// abort ends a Create that has none yet.

@@ -18,6 +18,12 @@ type Request struct {
 	Image string
 	// Stranger: Image is the word of somebody who must not open the host's files.
 	Stranger bool
+	// Env are variables on top of the image's.
+	Env map[string]string
+	// NoNetwork: it has no network card.
+	NoNetwork bool
+	// Key and KeySum are the idempotency key and what tells its parameters apart.
+	Key, KeySum string
 	// CPUs, MemoryMiB and DiskMiB are the machine's size.
 	CPUs, MemoryMiB, DiskMiB uint32
 	// IdleTimeout ends the machine when nothing has run in it for so long. The

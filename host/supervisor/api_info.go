@@ -29,6 +29,8 @@ func (a api) Info(
 		Id:            a.spec.ID,
 		Name:          a.spec.Name,
 		Owner:         a.spec.Owner,
+		Key:           a.spec.Key,
+		KeySum:        a.spec.KeySum,
 		Runtime:       a.spec.Runtime,
 		Image:         a.spec.Image,
 		ImageDigest:   a.spec.ImageDigest,

@@ -78,6 +78,21 @@ func (c *console) compact() error {
 	return err
 }
 
+// ConsoleTail returns the last lines of the console of the machine in dir, alive or
+// dead, at most n bytes, as tail does. No console is no lines.
+func ConsoleTail(dir string, n int64) string {
+	f, err := os.Open(ConsolePath(dir))
+	if err != nil {
+		return ""
+	}
+	defer func() { _ = f.Close() }() // it was only read
+	info, err := f.Stat()
+	if err != nil {
+		return ""
+	}
+	return (&console{file: f, size: info.Size()}).tail(n)
+}
+
 // tail returns the last lines, at most n bytes, without control characters: it
 // is shown on terminals and the guest wrote it.
 func (c *console) tail(n int64) string {

@@ -26,6 +26,10 @@ type Spec struct {
 	Name string `json:"name,omitempty"`
 	// Owner is the identity of the server's that made it. Empty: the operator.
 	Owner string `json:"owner,omitempty"`
+	// Key is the idempotency key of the call that made it, KeySum tells the call's
+	// parameters apart.
+	Key    string `json:"key,omitempty"`
+	KeySum string `json:"key_sum,omitempty"`
 	// Runtime or image that was asked for, and the image that it meant.
 	Runtime     string `json:"runtime,omitempty"`
 	Image       string `json:"image,omitempty"`

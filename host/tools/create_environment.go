@@ -5,6 +5,7 @@ package tools
 import (
 	"context"
 	"fmt"
+	"math"
 	"strings"
 	"time"
 
@@ -16,6 +17,7 @@ var createEnvironment = spec{
 	description: "Creates an isolated Linux virtual machine of a runtime or of an OCI image, and returns its environment_id. " +
 		"Takes some seconds, and longer when an image is used for the first time. Commands run as an ordinary user with network access.",
 	bounds: func(m *environment.Manager) parameters {
+		cpus, memory := m.MaxSize()
 		return parameters{
 			"runtime": {
 				"enum": m.Runtimes(),
@@ -24,6 +26,13 @@ var createEnvironment = spec{
 			},
 			"image": {"minLength": 1, "maxLength": environment.MaxImage},
 			"name":  {"maxLength": environment.MaxName},
+			"cpus":  {"minimum": 1, "maximum": int(cpus), "description": fmt.Sprintf("Virtual CPUs, 1 to %d.", cpus)},
+			"memory_mb": {
+				"minimum": environment.MinMemoryMiB, "maximum": int(memory),
+				"description": fmt.Sprintf("Memory in MiB, %d to %d.", environment.MinMemoryMiB, memory),
+			},
+			"network":         {"enum": environment.Networks()},
+			"idempotency_key": {"minLength": 1, "maxLength": environment.MaxKey},
 			"timeout_minutes": {
 				"minimum": 1, "maximum": int(environment.MaxIdle.Minutes()),
 				"description": fmt.Sprintf("Minutes without activity after which the environment ends, 1 to %d. Default: %g.",
@@ -38,6 +47,12 @@ type createEnvironmentInput struct {
 	Image          string `json:"image,omitempty" jsonschema_description:"In place of runtime: an OCI image, such as docker.io/library/golang:1.25, registry/name@sha256:… or a name in the server's store. Its variables, user and working directory apply."`
 	Name           string `json:"name,omitempty" jsonschema_description:"A name for people, at most 64 characters."`
 	TimeoutMinutes *int64 `json:"timeout_minutes,omitempty"`
+
+	CPUs           *int64            `json:"cpus,omitempty"`
+	MemoryMB       *int64            `json:"memory_mb,omitempty"`
+	Env            map[string]string `json:"env,omitempty" jsonschema_description:"Variables of all its commands, on top of the image's."`
+	Network        string            `json:"network,omitempty" jsonschema_description:"open (default): the internet, and nothing of the host or its networks. none: nothing."`
+	IdempotencyKey string            `json:"idempotency_key,omitempty" jsonschema_description:"A call that is repeated with the same key and parameters returns the environment of the first one, until that has ended."`
 }
 
 // environmentOutput describes an environment wherever one is returned.
@@ -74,11 +89,22 @@ func outputOf(i environment.Info) environmentOutput {
 func (t *tools) createEnvironment(ctx context.Context, c *call, in createEnvironmentInput) (environmentOutput, string, error) {
 	info, err := t.manager.Create(ctx, environment.CreateOptions{
 		Runtime: in.Runtime, Image: in.Image, Name: in.Name, Idle: timeout(in.TimeoutMinutes, time.Minute),
+		CPUs: size(in.CPUs), MemoryMiB: size(in.MemoryMB), Env: in.Env, Network: in.Network, Key: in.IdempotencyKey,
 	}, c.progress)
 	if err != nil {
 		return environmentOutput{}, "", err
 	}
 	return outputOf(info), createText(info), nil
+}
+
+// size is a number of the caller's: what is not one is beyond any bound.
+func size(n *int64) uint32 {
+	switch v := given(n); {
+	case v < 0 || v > math.MaxUint32:
+		return math.MaxUint32
+	default:
+		return uint32(v)
+	}
 }
 
 // createText says what a caller needs for the next call.

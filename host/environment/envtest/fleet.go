@@ -237,7 +237,7 @@ func (m *Machine) Info(context.Context, *connect.Request[hostv1.SupervisorInfoRe
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return connect.NewResponse(&hostv1.SupervisorInfoResponse{
-		ApiVersion: 1, Id: m.req.ID, Name: m.req.Name, Owner: m.req.Owner, Runtime: m.req.Runtime, Image: m.req.Image, State: m.state,
+		ApiVersion: 1, Id: m.req.ID, Name: m.req.Name, Owner: m.req.Owner, Key: m.req.Key, KeySum: m.req.KeySum, Runtime: m.req.Runtime, Image: m.req.Image, State: m.state,
 		ImageDigest: "sha256:0", GuestdOrigin: "host",
 		CreatedAt: timestamppb.New(m.created), IdleTimeout: durationpb.New(m.req.IdleTimeout),
 	}), nil

@@ -352,7 +352,11 @@ type SupervisorInfoResponse struct {
 	// Why the image's own guestd was not used, if it has one.
 	GuestdNote string `protobuf:"bytes,26,opt,name=guestd_note,json=guestdNote,proto3" json:"guestd_note,omitempty"`
 	// Identity of the server's that made it, empty for the operator.
-	Owner         string `protobuf:"bytes,27,opt,name=owner,proto3" json:"owner,omitempty"`
+	Owner string `protobuf:"bytes,27,opt,name=owner,proto3" json:"owner,omitempty"`
+	// Idempotency key of the call that made it, and what tells its parameters apart.
+	Key string `protobuf:"bytes,28,opt,name=key,proto3" json:"key,omitempty"`
+	// As above.
+	KeySum        string `protobuf:"bytes,29,opt,name=key_sum,json=keySum,proto3" json:"key_sum,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -572,6 +576,20 @@ func (x *SupervisorInfoResponse) GetGuestdNote() string {
 func (x *SupervisorInfoResponse) GetOwner() string {
 	if x != nil {
 		return x.Owner
+	}
+	return ""
+}
+
+func (x *SupervisorInfoResponse) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *SupervisorInfoResponse) GetKeySum() string {
+	if x != nil {
+		return x.KeySum
 	}
 	return ""
 }
@@ -836,7 +854,7 @@ const file_waggle_host_v1_supervisor_proto_rawDesc = "" +
 	"\amessage\x18\x04 \x01(\tR\amessage\x12!\n" +
 	"\fconsole_tail\x18\x05 \x01(\tR\vconsoleTail\x12\x16\n" +
 	"\x06paused\x18\x06 \x01(\tR\x06paused\"\x17\n" +
-	"\x15SupervisorInfoRequest\"\xc8\a\n" +
+	"\x15SupervisorInfoRequest\"\xf3\a\n" +
 	"\x16SupervisorInfoResponse\x12\x1f\n" +
 	"\vapi_version\x18\x01 \x01(\rR\n" +
 	"apiVersion\x12\x18\n" +
@@ -869,7 +887,9 @@ const file_waggle_host_v1_supervisor_proto_rawDesc = "" +
 	"\rguestd_origin\x18\x19 \x01(\tR\fguestdOrigin\x12\x1f\n" +
 	"\vguestd_note\x18\x1a \x01(\tR\n" +
 	"guestdNote\x12\x14\n" +
-	"\x05owner\x18\x1b \x01(\tR\x05owner\"W\n" +
+	"\x05owner\x18\x1b \x01(\tR\x05owner\x12\x10\n" +
+	"\x03key\x18\x1c \x01(\tR\x03key\x12\x17\n" +
+	"\akey_sum\x18\x1d \x01(\tR\x06keySum\"W\n" +
 	"\n" +
 	"TimedPhase\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x125\n" +
