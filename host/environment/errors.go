@@ -52,6 +52,8 @@ var (
 	ErrFilePermission = errors.New("permission denied")
 	// ErrFileKind: a directory where a file is needed, or the reverse.
 	ErrFileKind = errors.New("wrong kind of file")
+	// ErrEdit: a file is not as an edit expects it; nothing was changed.
+	ErrEdit = errors.New("the file was not edited")
 	// ErrNoSpace: the environment's disk is full.
 	ErrNoSpace = errors.New("no space left in the environment")
 	// ErrNoPort: nothing listens there.

@@ -39,7 +39,7 @@ func TestExec(t *testing.T) {
 		require.Contains(t, r.Stderr.Text, "raise ValueError('no')")
 	})
 	t.Run("imports what lies beside it", func(t *testing.T) {
-		_, err := m.WriteFile(t.Context(), id, environment.Home+"/mine.py", []byte("answer = 42"))
+		_, err := m.WriteFile(t.Context(), id, environment.Home+"/mine.py", []byte("answer = 42"), environment.WriteOptions{})
 		require.NoError(t, err)
 		require.Equal(t, "42\n", exec(t, environment.ExecRequest{Code: "import mine\nprint(mine.answer)"}).Stdout.Text)
 	})
@@ -73,7 +73,7 @@ func TestExec(t *testing.T) {
 	})
 	t.Run("no file is left", func(t *testing.T) {
 		require.Eventually(t, func() bool {
-			l, err := m.ListFiles(t.Context(), id, "")
+			l, err := m.ListFiles(t.Context(), id, "", environment.ListOptions{})
 			for _, f := range l.Files {
 				if strings.HasPrefix(f.Path, environment.Home+"/.x") {
 					return false
@@ -155,14 +155,14 @@ func TestFiles(t *testing.T) {
 	id := create(t, m, "shell")
 	ctx := t.Context()
 	file := environment.Home + "/a/b.txt"
-	w, err := m.WriteFile(ctx, id, file, []byte("héllo"))
+	w, err := m.WriteFile(ctx, id, file, []byte("héllo"), environment.WriteOptions{})
 	require.NoError(t, err)
 	require.Equal(t, uint64(6), w.Size)
 	c, err := m.ReadFile(ctx, id, file, 0, 2) // in the middle of é
 	require.NoError(t, err)
 	require.Equal(t, "h", string(c.Data))
 	require.True(t, c.Truncated)
-	_, err = m.WriteFile(ctx, id, file+"é", []byte("éé"))
+	_, err = m.WriteFile(ctx, id, file+"é", []byte("éé"), environment.WriteOptions{})
 	require.NoError(t, err)
 	c, err = m.ReadFile(ctx, id, file+"é", 0, 1) // no room for a character
 	require.NoError(t, err)
@@ -172,7 +172,7 @@ func TestFiles(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "éllo", string(c.Data))
 	require.False(t, c.Truncated)
-	l, err := m.ListFiles(ctx, id, "")
+	l, err := m.ListFiles(ctx, id, "", environment.ListOptions{})
 	require.NoError(t, err)
 	require.Equal(t, environment.Home, l.Path)
 	require.Len(t, l.Files, 1)
@@ -190,7 +190,7 @@ func TestFiles(t *testing.T) {
 		require.ErrorIs(t, err, want, path)
 	}
 	for _, path := range []string{environment.Home + "/x/", "/", environment.Home + "/.", "/a/.."} {
-		_, err := m.WriteFile(ctx, id, path, nil)
+		_, err := m.WriteFile(ctx, id, path, nil, environment.WriteOptions{})
 		require.ErrorIs(t, err, environment.ErrInvalidArgument, path)
 		require.ErrorContains(t, err, "names a directory", path)
 	}
@@ -259,7 +259,7 @@ func TestExecOnFullDisk(t *testing.T) {
 	m := newManager(t, f, 1)
 	id := create(t, m, "python")
 	f.Machine(id).FillDisk()
-	_, err := m.WriteFile(t.Context(), id, environment.Home+"/a", []byte("x"))
+	_, err := m.WriteFile(t.Context(), id, environment.Home+"/a", []byte("x"), environment.WriteOptions{})
 	require.ErrorIs(t, err, environment.ErrNoSpace)
 	r, err := m.Exec(t.Context(), id, environment.ExecRequest{Code: "print(6*7)"})
 	require.NoError(t, err)

@@ -19,8 +19,6 @@ import (
 const (
 	// MaxRead is the most of a file that one ReadFile returns, in bytes.
 	MaxRead = 1 << 20
-	// MaxEntries is the most that one ListFiles returns.
-	MaxEntries = 1000
 	// MaxPath is the longest path, in bytes.
 	MaxPath = 4096
 	// fileTimeout bounds one file operation.
@@ -50,22 +48,26 @@ type Content struct {
 	Truncated bool
 }
 
-// Listing is the content of a directory.
-type Listing struct {
-	Path  string
-	Files []File
-	// Truncated: there are more than Files.
-	Truncated bool
+// WriteOptions say how a file is written.
+type WriteOptions struct {
+	// Mode are the permission bits; nil: those of the file that is replaced, else 0644.
+	Mode *uint32
+	// Append adds to the file, which is made when it is missing.
+	Append bool
 }
 
-// WriteFile replaces a file as a whole and makes missing parent directories.
-func (m *Manager) WriteFile(ctx context.Context, id, name string, data []byte) (f File, err error) {
+// WriteFile replaces a file as a whole, or adds to it, and makes missing parent
+// directories.
+func (m *Manager) WriteFile(ctx context.Context, id, name string, data []byte, o WriteOptions) (f File, err error) {
 	var wrong error
+	if o.Mode != nil && *o.Mode > 0o777 {
+		wrong = invalid("mode", "%#o has bits besides 0777", *o.Mode)
+	}
 	if strings.HasSuffix(name, "/") || strings.HasSuffix(name, "/.") || strings.HasSuffix(name, "/..") {
-		wrong = invalid("path", "%q names a directory: give the path of a file, such as %s", plain(name, 128), path.Join("/", plain(name, 128), "data.csv"))
+		wrong = errors.Join(wrong, invalid("path", "%q names a directory: give the path of a file, such as %s", plain(name, 128), path.Join("/", plain(name, 128), "data.csv")))
 	}
 	err = m.fileCall(ctx, id, name, wrong, func(ctx context.Context, g *guest.Client, name string) error {
-		open := &guestv1.WriteOpen{Path: name, MakeParents: true, Size: new(uint64(len(data)))}
+		open := &guestv1.WriteOpen{Path: name, MakeParents: true, Size: new(uint64(len(data))), Mode: o.Mode, Append: o.Append}
 		resp, err := g.WriteFile(ctx, open, bytes.NewReader(data))
 		if err != nil {
 			return guestError(ctx, "write "+name, err)
@@ -113,27 +115,6 @@ func (m *Manager) ReadFile(ctx context.Context, id, name string, offset, limit i
 		}
 	}
 	return c, nil
-}
-
-// ListFiles lists a directory; an empty name is the working directory of code.
-func (m *Manager) ListFiles(ctx context.Context, id, name string) (l Listing, err error) {
-	if name == "" {
-		if name, err = m.workingDir(ctx, id); err != nil {
-			return Listing{}, err
-		}
-	}
-	err = m.fileCall(ctx, id, name, nil, func(ctx context.Context, g *guest.Client, name string) error {
-		list, err := g.List(ctx, &guestv1.FilesystemListRequest{Path: name}, MaxEntries)
-		if err != nil {
-			return guestError(ctx, "list "+name, err)
-		}
-		l = Listing{Path: name, Files: []File{}, Truncated: list.Truncated}
-		for _, e := range list.Entries {
-			l.Files = append(l.Files, fileOf(e))
-		}
-		return nil
-	})
-	return l, err
 }
 
 // workingDir is where an environment's code runs.

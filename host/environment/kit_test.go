@@ -46,7 +46,7 @@ func TestImageEnvironment(t *testing.T) {
 	r, err := m.Exec(t.Context(), info.ID, environment.ExecRequest{Code: "pwd; ls $0", Language: "shell"})
 	require.NoError(t, err)
 	require.Contains(t, r.Stdout.Text, envtest.ImageDir+"/.x", "the code lies in the working directory of the image")
-	l, err := m.ListFiles(t.Context(), info.ID, "")
+	l, err := m.ListFiles(t.Context(), info.ID, "", environment.ListOptions{})
 	require.NoError(t, err)
 	require.Equal(t, envtest.ImageDir, l.Path)
 }
@@ -63,7 +63,7 @@ func TestImageWithoutPrograms(t *testing.T) {
 	_, err = m.Exec(t.Context(), info.ID, environment.ExecRequest{Code: "1"})
 	require.ErrorIs(t, err, environment.ErrNoInterpreter)
 	require.ErrorContains(t, err, "waggle exec "+info.ID)
-	_, err = m.WriteFile(t.Context(), info.ID, envtest.ImageDir+"/a", []byte("a"))
+	_, err = m.WriteFile(t.Context(), info.ID, envtest.ImageDir+"/a", []byte("a"), environment.WriteOptions{})
 	require.NoError(t, err)
 }
 

@@ -38,9 +38,12 @@ func TestOwners(t *testing.T) {
 				_, err := m.Exec(bob, id, environment.ExecRequest{Code: "1"})
 				return err
 			},
-			"read":  func(id string) error { _, err := m.ReadFile(bob, id, "/x", 0, 0); return err },
-			"write": func(id string) error { _, err := m.WriteFile(bob, id, "/x", []byte("x")); return err },
-			"list":  func(id string) error { _, err := m.ListFiles(bob, id, "/"); return err },
+			"read": func(id string) error { _, err := m.ReadFile(bob, id, "/x", 0, 0); return err },
+			"write": func(id string) error {
+				_, err := m.WriteFile(bob, id, "/x", []byte("x"), environment.WriteOptions{})
+				return err
+			},
+			"list": func(id string) error { _, err := m.ListFiles(bob, id, "/", environment.ListOptions{}); return err },
 			"install": func(id string) error {
 				_, err := m.InstallPackages(bob, id, environment.InstallRequest{Packages: []string{"x"}})
 				return err

@@ -224,6 +224,8 @@ func TestToolsList(t *testing.T) {
 		"write_file":          "content environment_id path",
 		"read_file":           "environment_id path",
 		"list_files":          "environment_id",
+		"get_environment":     "environment_id",
+		"edit_file":           "environment_id new_text old_text path",
 		"expose_port":         "environment_id port",
 	}
 	for _, era := range []string{legacy, modern} {

@@ -86,10 +86,12 @@ func New(cfg Config) (*server.MCPServer, error) {
 		register(s, t, createEnvironment, t.createEnvironment),
 		register(s, t, destroyEnvironment, t.destroyEnvironment),
 		register(s, t, listEnvironments, t.listEnvironments),
+		register(s, t, getEnvironment, t.getEnvironment),
 		register(s, t, execute, t.execute),
 		register(s, t, installPackages, t.installPackages),
 		register(s, t, writeFile, t.writeFile),
 		register(s, t, readFile, t.readFile),
+		register(s, t, editFile, t.editFile),
 		register(s, t, listFiles, t.listFiles),
 		register(s, t, exposePort, t.exposePort),
 	); err != nil {

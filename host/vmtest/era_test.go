@@ -22,7 +22,7 @@ func TestModernEra(t *testing.T) {
 		Tools []struct{ Name string }
 	}
 	c.Do(t, "tools/list", nil, &tools)
-	require.Len(t, tools.Tools, 8)
+	theEight(t, tools.Tools)
 
 	var env environment
 	c.Call(t, "create_environment", map[string]any{"runtime": "shell"}, &env)
