@@ -11,7 +11,6 @@ import (
 	"strings"
 
 	"connectrpc.com/connect"
-
 	"github.com/bmatcuk/doublestar/v4"
 
 	"github.com/stacklok/waggle/host/guest"
