@@ -22,6 +22,7 @@ need tmux tmux
 need curl curl
 need jq jq
 need skopeo skopeo
+need npm npm
 [ "${1:-}" != bench ] || need umoci umoci
 [ -e /usr/include/stdlib.h ] || missing="$missing libc6-dev"
 [ -e /etc/ssl/certs/ca-certificates.crt ] || missing="$missing ca-certificates"
