@@ -23,6 +23,8 @@ const (
 	// maxReattach is how often a lost stream is taken up again without a byte
 	// of progress in between.
 	maxReattach = 5
+	// cancelLimit bounds the call that ends an exec whose caller has gone.
+	cancelLimit = time.Second
 	// reattachPause is the wait before the second such attempt; it doubles.
 	reattachPause = 100 * time.Millisecond
 )
@@ -58,8 +60,8 @@ type Exec struct {
 
 // Run runs a command and follows it to its end. A stream that is lost is taken
 // up again by the same exec_id at the byte where it broke, so the command is run
-// once and its output is written once. When ctx ends, the exec ends by its detach
-// policy. A command that could not be started is no error: Exited then has a
+// once and its output is written once. When ctx ends, a command that Run started is
+// ended at once, unless its detach policy lets it run on. A command that could not be started is no error: Exited then has a
 // SpawnFailure.
 func (c *Client) Run(ctx context.Context, e Exec) (*guestv1.Exited, error) {
 	if (e.Start == nil) == (e.Attach == nil) {
@@ -79,6 +81,7 @@ func (c *Client) Run(ctx context.Context, e Exec) (*guestv1.Exited, error) {
 			lost, pause = 0, reattachPause
 		}
 		if ctx.Err() != nil {
+			c.cancel(ctx, e.Start)
 			return nil, fmt.Errorf("run command: %w", context.Cause(ctx))
 		}
 		if !broken(err) || lost >= maxReattach {
@@ -91,9 +94,22 @@ func (c *Client) Run(ctx context.Context, e Exec) (*guestv1.Exited, error) {
 		case <-time.After(pause):
 			pause *= 2
 		case <-ctx.Done():
+			c.cancel(ctx, e.Start)
 			return nil, fmt.Errorf("run command: %w", context.Cause(ctx))
 		}
 	}
+}
+
+// cancel ends an exec without the time that guestd leaves a client to come back: it
+// cannot tell one that has been cancelled from one whose stream broke.
+func (c *Client) cancel(ctx context.Context, start *guestv1.Start) {
+	if start == nil || start.GetOnDetach() != guestv1.DetachPolicy_DETACH_POLICY_UNSPECIFIED {
+		return
+	}
+	ctx, done := context.WithTimeout(context.WithoutCancel(ctx), cancelLimit)
+	defer done()
+	// One that has ended is unknown, and one that cannot be reached ends by its policy.
+	_ = c.Terminate(ctx, start.GetExecId())
 }
 
 // broken tells a lost stream from an answer of guestd.

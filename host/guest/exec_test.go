@@ -13,6 +13,7 @@ import (
 
 	"connectrpc.com/connect"
 	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/stacklok/waggle/host/guest"
 	guestv1 "github.com/stacklok/waggle/proto/gen/waggle/guest/v1"
@@ -207,22 +208,43 @@ func TestRunInputLost(t *testing.T) {
 	require.Equal(t, 1, calls)
 }
 
+// TestRunCancel: a command whose caller has gone is ended at once, unless it may run on.
 func TestRunCancel(t *testing.T) {
 	t.Parallel()
-	ended := make(chan struct{})
-	c, _ := serve(t, &fake{run: func(ctx context.Context, s *runStream) error {
-		defer close(ended)
-		if err := send(s, started()); err != nil {
-			return err
-		}
-		<-ctx.Done()
-		return ctx.Err()
-	}})
-	ctx, cancel := context.WithCancelCause(t.Context())
-	why := errors.New("the user left")
-	_, err := c.Run(ctx, guest.Exec{Start: command, Started: func(*guestv1.Started) { cancel(why) }})
-	require.ErrorIs(t, err, why)
-	<-ended // the guest learns of it
+	for policy, signals := range map[guestv1.DetachPolicy]int{
+		guestv1.DetachPolicy_DETACH_POLICY_UNSPECIFIED:  1,
+		guestv1.DetachPolicy_DETACH_POLICY_KEEP_RUNNING: 0,
+	} {
+		t.Run(policy.String(), func(t *testing.T) {
+			t.Parallel()
+			ended := make(chan struct{})
+			signalled := make(chan *guestv1.ProcessSignalRequest, 1)
+			c, _ := serve(t, &fake{
+				signal: func(req *guestv1.ProcessSignalRequest) { signalled <- req },
+				run: func(ctx context.Context, s *runStream) error {
+					defer close(ended)
+					if err := send(s, started()); err != nil {
+						return err
+					}
+					<-ctx.Done()
+					return ctx.Err()
+				},
+			})
+			ctx, cancel := context.WithCancelCause(t.Context())
+			why := errors.New("the user left")
+			start := proto.CloneOf(command)
+			start.OnDetach = policy
+			_, err := c.Run(ctx, guest.Exec{Start: start, Started: func(*guestv1.Started) { cancel(why) }})
+			require.ErrorIs(t, err, why)
+			<-ended                            // the guest learns of it
+			require.Len(t, signalled, signals) // and has been told when Run returns
+			if signals > 0 {
+				req := <-signalled
+				require.True(t, req.GetTerminate())
+				require.Equal(t, command.GetExecId(), req.GetExecId())
+			}
+		})
+	}
 }
 
 type writerFunc func([]byte) (int, error)

@@ -24,6 +24,7 @@ type fake struct {
 	guestv1connect.UnimplementedPackagesHandler
 
 	run     func(context.Context, *runStream) error
+	signal  func(*guestv1.ProcessSignalRequest)
 	read    func(*guestv1.FilesystemReadRequest, *connect.ServerStream[guestv1.FilesystemReadResponse]) error
 	write   func(*connect.ClientStream[guestv1.FilesystemWriteRequest]) (*guestv1.FilesystemWriteResponse, error)
 	list    func(*guestv1.FilesystemListRequest) (*guestv1.FilesystemListResponse, error)
@@ -35,7 +36,18 @@ type runStream = connect.BidiStream[guestv1.ProcessRunRequest, guestv1.ProcessRu
 // fakeProcess is apart because two services have a List.
 type fakeProcess struct {
 	guestv1connect.UnimplementedProcessHandler
-	run func(context.Context, *runStream) error
+	run    func(context.Context, *runStream) error
+	signal func(*guestv1.ProcessSignalRequest)
+}
+
+func (f fakeProcess) Signal(
+	ctx context.Context, req *connect.Request[guestv1.ProcessSignalRequest],
+) (*connect.Response[guestv1.ProcessSignalResponse], error) {
+	if f.signal == nil {
+		return f.UnimplementedProcessHandler.Signal(ctx, req)
+	}
+	f.signal(req.Msg)
+	return connect.NewResponse(&guestv1.ProcessSignalResponse{}), nil
 }
 
 func (f fakeProcess) Run(ctx context.Context, s *runStream) error { return f.run(ctx, s) }
@@ -94,7 +106,7 @@ func (c *conns) cut() {
 func serve(t *testing.T, f *fake) (*guest.Client, *conns) {
 	t.Helper()
 	mux := http.NewServeMux()
-	mux.Handle(guestv1connect.NewProcessHandler(fakeProcess{run: f.run}))
+	mux.Handle(guestv1connect.NewProcessHandler(fakeProcess{run: f.run, signal: f.signal}))
 	mux.Handle(guestv1connect.NewFilesystemHandler(f))
 	mux.Handle(guestv1connect.NewPackagesHandler(f))
 	mux.Handle(guestv1connect.NewSystemHandler(guestv1connect.UnimplementedSystemHandler{}))
