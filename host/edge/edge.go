@@ -92,7 +92,7 @@ func New(cfg Config) (*Edge, error) {
 		cfg.KeepAlive = defaultKeepAlive
 	}
 	e := &Edge{
-		cfg: cfg, log: cfg.Logger, sessions: newSessions(), limits: newLimits(cfg.RequestsPerSecond, cfg.MaxCalls),
+		cfg: cfg, log: cfg.Logger, sessions: newSessions(), limits: newLimits(cfg.RequestsPerSecond, cfg.MaxCalls, cfg.MaxBody),
 	}
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)
@@ -142,6 +142,11 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if _, _, _, ok := previewTarget(r.Host); ok {
 		e.previews.serve(w, r)
 		return
+	}
+	if r.Body != nil && r.Body != http.NoBody {
+		// net/http reads what is left of a body before it answers, which would have no
+		// end where it comes a byte at a time. readBody has deadlines of its own.
+		bodyDue(w, time.Now().Add(bodyDeadline))
 	}
 	if reason := e.refuse(r); reason != "" {
 		e.log.Warn("refused request", "reason", reason, "remote", r.RemoteAddr)

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"sync"
 
+	"golang.org/x/sync/semaphore"
 	"golang.org/x/time/rate"
 )
 
@@ -16,18 +17,34 @@ import (
 type limits struct {
 	perSecond float64 // zero: no limit
 	calls     int     // zero: no limit
+	bodies    int64   // bytes of large bodies
 
 	mu      sync.Mutex
 	callers map[string]*caller
 }
 
 type caller struct {
-	rate  *rate.Limiter
-	calls int
+	rate   *rate.Limiter
+	calls  int
+	bodies *semaphore.Weighted
 }
 
-func newLimits(perSecond float64, calls int) *limits {
-	return &limits{perSecond: perSecond, calls: calls, callers: make(map[string]*caller)}
+func newLimits(perSecond float64, calls int, bodies int64) *limits {
+	return &limits{perSecond: perSecond, calls: calls, bodies: bodies, callers: make(map[string]*caller)}
+}
+
+// callerLocked finds or makes what is known of an identity.
+func (l *limits) callerLocked(identity string) *caller {
+	c := l.callers[identity]
+	if c == nil {
+		c = &caller{rate: rate.NewLimiter(rate.Inf, 0), bodies: semaphore.NewWeighted(l.bodies)}
+		if l.perSecond > 0 {
+			// Twice a second's worth at once: clients begin with a burst.
+			c.rate = rate.NewLimiter(rate.Limit(l.perSecond), int(math.Ceil(2*l.perSecond)))
+		}
+		l.callers[identity] = c
+	}
+	return c
 }
 
 // enter begins a request of an identity. The text says why it may not, and after how
@@ -35,15 +52,7 @@ func newLimits(perSecond float64, calls int) *limits {
 func (l *limits) enter(identity string) (leave func(), text string, retry int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	c := l.callers[identity]
-	if c == nil {
-		c = &caller{rate: rate.NewLimiter(rate.Inf, 0)}
-		if l.perSecond > 0 {
-			// Twice a second's worth at once: clients begin with a burst.
-			c.rate = rate.NewLimiter(rate.Limit(l.perSecond), int(math.Ceil(2*l.perSecond)))
-		}
-		l.callers[identity] = c
-	}
+	c := l.callerLocked(identity)
 	if l.calls > 0 && c.calls >= l.calls {
 		return nil, "too many calls at once: " + strconv.Itoa(c.calls) + " are under way, wait until one has ended", 1
 	}

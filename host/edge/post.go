@@ -5,12 +5,9 @@ package edge
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"strings"
-	"time"
 
 	"github.com/mark3labs/mcp-go/mcp"
 	"github.com/mark3labs/mcp-go/server"
@@ -29,10 +26,11 @@ type envelope struct {
 
 // servePost guards one message and hands it to mcp-go with a writer of its own.
 func (e *Edge) servePost(w http.ResponseWriter, r *http.Request) {
-	body, ok := e.readBody(w, r)
+	body, release, ok := e.readBody(w, r)
 	if !ok {
 		return
 	}
+	defer release()
 	// A message that does not parse is refused by mcp-go, in JSON-RPC's words.
 	var msg envelope
 	_ = json.Unmarshal(body, &msg)
@@ -100,28 +98,6 @@ func (e *Edge) session(
 		http.Error(w, "unknown session: send initialize again", http.StatusNotFound)
 	}
 	return w, leave, ok
-}
-
-// readBody reads a body within its limits. The deadline ends before the call
-// begins: a read deadline that passes during a call would cancel it.
-func (e *Edge) readBody(w http.ResponseWriter, r *http.Request) ([]byte, bool) {
-	rc := http.NewResponseController(w)
-	// Writers of tests have no deadlines; then none is needed.
-	_ = rc.SetReadDeadline(time.Now().Add(bodyDeadline))
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, e.cfg.MaxBody))
-	_ = rc.SetReadDeadline(time.Time{})
-	if err == nil {
-		return body, true
-	}
-	var tooLarge *http.MaxBytesError
-	if errors.As(err, &tooLarge) {
-		http.Error(w, fmt.Sprintf("the request is larger than %d bytes: write large files in pieces, or fetch them from inside the environment",
-			tooLarge.Limit), http.StatusRequestEntityTooLarge)
-		return nil, false
-	}
-	e.log.Info("request body did not arrive", "error", err, "remote", r.RemoteAddr)
-	http.Error(w, "the request body did not arrive", http.StatusBadRequest)
-	return nil, false
 }
 
 // metaVersion returns the protocol version that a message names in _meta.

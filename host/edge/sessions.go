@@ -12,7 +12,7 @@ import (
 )
 
 // maxSessions bounds the memory of clients that initialize and never come back:
-// a session costs mcp-go some 13 KiB. The one that was idle longest makes room.
+// a session costs mcp-go some 13 KiB. One of whoever has most makes room.
 const maxSessions = 1024
 
 // sessions is the session id manager of mcp-go's legacy era (its interface
@@ -86,23 +86,35 @@ func (s *sessions) enter(id, identity string) (leave func(), ok bool) {
 	}, true
 }
 
-// surplus returns the session that was idle longest when there is no room for
-// another one, or "". full says that there is none and no session is idle.
+// surplus returns a session to end when there is no room for another one, or "": of
+// whoever has most of them, the one that was idle longest. full says that there is no
+// room and none to be made.
 func (s *sessions) surplus() (id string, full bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.ids) < maxSessions {
 		return "", false
 	}
+	idle := make(map[string]int)
+	for _, known := range s.ids {
+		if known.calls == 0 {
+			idle[known.owner]++
+		}
+	}
 	for candidate, known := range s.ids {
-		if known.calls == 0 && (id == "" || known.used.Before(s.ids[id].used)) {
+		if known.calls > 0 {
+			continue
+		}
+		best := s.ids[id]
+		if best == nil || idle[known.owner] > idle[best.owner] ||
+			idle[known.owner] == idle[best.owner] && known.used.Before(best.used) {
 			id = candidate
 		}
 	}
 	return id, id == ""
 }
 
-// makeRoom ends the session that was idle longest when there are too many. It reports
+// makeRoom ends an idle session when there are too many. It reports
 // false when all have calls under way.
 func (e *Edge) makeRoom(r *http.Request) bool {
 	id, full := e.sessions.surplus()
