@@ -20,7 +20,9 @@ const serverLimit = 30 * time.Second
 // Server is a running `waggle serve`.
 type Server struct {
 	URL string
-	cmd *exec.Cmd
+	// Token is what its sessions send. Empty: none.
+	Token string
+	cmd   *exec.Cmd
 	// done is closed when the process has been waited for.
 	done chan struct{}
 }

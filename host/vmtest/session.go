@@ -27,7 +27,7 @@ const callLimit = 10 * time.Minute
 
 // Session is a client of a server.
 type Session struct {
-	url, era string
+	url, era, token string
 	// id is what the server calls the session, in the older era.
 	id   string
 	next int
@@ -54,7 +54,7 @@ func (r ToolResult) Text() string {
 // Connect initializes a session of protocol 2025-11-25.
 func (s *Server) Connect(t testing.TB) *Session {
 	t.Helper()
-	c := &Session{url: s.URL, era: legacyEra}
+	c := &Session{url: s.URL, era: legacyEra, token: s.Token}
 	c.Do(t, "initialize", map[string]any{
 		"protocolVersion": legacyEra, "capabilities": map[string]any{},
 		"clientInfo": map[string]any{"name": "vmtest", "version": "1"},
@@ -64,7 +64,7 @@ func (s *Server) Connect(t testing.TB) *Session {
 }
 
 // Modern is a client of protocol 2026-07-28.
-func (s *Server) Modern() *Session { return &Session{url: s.URL, era: modernEra} }
+func (s *Server) Modern() *Session { return &Session{url: s.URL, era: modernEra, token: s.Token} }
 
 // request makes the HTTP request of one call, as the session's era has it.
 func (c *Session) request(t testing.TB, method string, params map[string]any) *http.Request {
@@ -72,6 +72,9 @@ func (c *Session) request(t testing.TB, method string, params map[string]any) *h
 	header := http.Header{}
 	header.Set("Content-Type", "application/json")
 	header.Set("Accept", "application/json, text/event-stream")
+	if c.token != "" {
+		header.Set("Authorization", "Bearer "+c.token)
+	}
 	if c.era == modernEra {
 		params = maps.Clone(params)
 		if params == nil {
