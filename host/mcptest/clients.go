@@ -22,6 +22,9 @@ import (
 // Conformance names the clients in WAGGLE_TEST_REQUIRE.
 const Conformance = "conformance"
 
+// Inspector is the file of the inspector's command line.
+const Inspector = "@modelcontextprotocol/inspector/clients/launcher/build/index.js"
+
 // endLimit is how long a client that was told to end may take.
 const endLimit = 10 * time.Second
 

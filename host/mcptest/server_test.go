@@ -23,7 +23,7 @@ const grace = 5 * time.Second
 func product(t testing.TB) *server.MCPServer {
 	t.Helper()
 	m, err := environment.New(environment.Config{
-		Launch: envtest.NewFleet(t).Launch, Holder: "test", Max: 4, CPUs: 1, MemoryMiB: 512, DiskMiB: 1024,
+		Launch: envtest.NewFleet(t).Launch, Holder: "test", Max: 10, CPUs: 1, MemoryMiB: 512, DiskMiB: 1024,
 		Idle: 30 * time.Minute, ExecDefault: 30 * time.Second, ExecMax: 5 * time.Minute,
 	})
 	require.NoError(t, err)

@@ -51,7 +51,7 @@ func inspects(t *testing.T, clients *mcptest.Clients, url string) {
 	inspect := func(result any, args ...string) {
 		t.Helper()
 		args = append([]string{"--cli", url, "--transport", "http", "--format", "json"}, args...)
-		cmd := clients.Module(t.Context(), "@modelcontextprotocol/inspector/clients/launcher/build/index.js", args...)
+		cmd := clients.Module(t.Context(), mcptest.Inspector, args...)
 		cmd.Env = append(cmd.Env, "HOME="+t.TempDir()) // it keeps settings there
 		out := mcptest.Run(t, cmd)
 		require.NoError(t, json.Unmarshal([]byte(out), &struct{ Result any }{result}), out)
