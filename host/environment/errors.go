@@ -41,6 +41,8 @@ var (
 	ErrNoInterpreter = errors.New("interpreter is not installed")
 	// ErrSpawn: the guest could not start the process.
 	ErrSpawn = errors.New("could not start the process")
+	// ErrNoExecution: no execution has this id, or it is no longer kept.
+	ErrNoExecution = errors.New("no such execution")
 	// ErrInstall: the package manager failed. The text has its last lines.
 	ErrInstall = errors.New("package installation failed")
 	// ErrNoManager: the image lacks the package manager. The text names those that

@@ -11,7 +11,6 @@ import (
 
 	"connectrpc.com/connect"
 	"golang.org/x/sys/unix"
-	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/stacklok/waggle/host/guest"
 	guestv1 "github.com/stacklok/waggle/proto/gen/waggle/guest/v1"
@@ -29,28 +28,53 @@ const (
 
 var errNoAnswer = errors.New("the guest did not answer in time")
 
-// ExecRequest is code to run.
+// ExecRequest is what to run: either Code or Command.
 type ExecRequest struct {
-	// Code is not empty.
+	// Code is source in Language.
 	Code string
+	// Command is a program with its arguments; no shell reads them.
+	Command []string
 	// Language is one of the manager's Runtimes; empty: the environment's own, or,
 	// if that was made of an image, the first one that it has.
 	Language string
-	// Timeout ends the code with everything it started. Zero: the default.
+	// Cwd is where it runs, an absolute path. Empty: the environment's working
+	// directory.
+	Cwd string
+	// Env are variables on top of the environment's own.
+	Env map[string]string
+	// Stdin is its standard input; empty: there is none.
+	Stdin string
+	// AsRoot runs it as root, not as the workload's user.
+	AsRoot bool
+	// Background: Exec returns when it runs, and it outlives the caller.
+	Background bool
+	// ExecutionID names the execution. A request with the id and the input of one
+	// that runs or is still kept follows that one. Empty: a new one.
+	ExecutionID string
+	// Timeout ends it with everything it started. Zero: the default, or in the
+	// background the most.
 	Timeout time.Duration
 	// Output, when not nil, is told what the code writes as it comes. Calls do
 	// not overlap. The bytes are only good during the call.
 	Output func(stderr bool, p []byte)
 }
 
-// ExecResult says how code ended.
+// ExecResult says how an execution ended, or that it runs.
 type ExecResult struct {
-	ExecID   string
+	// ExecutionID finds it again while it is kept.
+	ExecutionID string
+	// Running: it was left in the background, and what follows is not known yet.
+	Running bool
+	// Continued: it had been started by an earlier call.
+	Continued bool
+	// Language is empty for a command.
 	Language string
 	// ExitCode is 128 plus the number of Signal when a signal ended it.
 	ExitCode            int
 	Signal              string
 	TimedOut, OOMKilled bool
+	// Cancelled: a call of a client, or the end of one, ended it.
+	Cancelled bool
 	// PidsExhausted: the kernel refused the code a process or a thread.
 	PidsExhausted bool
 	// FullFilesystems are mount points that had no room left at the end.
@@ -62,46 +86,45 @@ type ExecResult struct {
 	Stdout, Stderr Output
 }
 
-// Exec runs code and waits for its end. An exit code other than zero and a
-// timeout are results, not errors. The end of ctx ends the code.
+// Exec runs code or a command and waits for its end. An exit code other than zero
+// and a timeout are results, not errors. The end of ctx ends all that it started,
+// unless it is in the background or somebody else follows it too.
 func (m *Manager) Exec(ctx context.Context, id string, req ExecRequest) (ExecResult, error) {
 	// What is wrong with the call itself comes first, and all of it at once.
 	if err := errors.Join(checkID(id), m.checkExec(&req)); err != nil {
 		return ExecResult{}, err
 	}
+	caller := ctx
 	ctx, c, err := m.begin(ctx, id)
 	if err != nil {
 		return ExecResult{}, err
 	}
 	defer c.done()
-	r, err := m.exec(ctx, c, req)
+	r, err := m.exec(ctx, c, req, func() bool { return caller.Err() != nil })
 	return r, c.explain(ctx, err)
 }
 
-func (m *Manager) exec(ctx context.Context, c *call, req ExecRequest) (ExecResult, error) {
+// exec runs a request that was checked. gaveUp says whether its caller has.
+func (m *Manager) exec(ctx context.Context, c *call, req ExecRequest, gaveUp func() bool) (ExecResult, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, req.Timeout+execSlack, fmt.Errorf("%w: %w", ErrLost, errNoAnswer))
 	defer cancel()
-	k, err := m.kit(ctx, c)
+	x, err := m.plan(ctx, c, req)
 	if err != nil {
 		return ExecResult{}, err
 	}
-	if req.Language == "" {
-		if req.Language, err = m.language(ctx, c); err != nil {
-			return ExecResult{}, err
-		}
-	}
-	rt, err := m.runtimeOf("language", req.Language)
-	if err != nil {
+	leave := c.env.follow(x.id)
+	if err := x.handIn(ctx); err != nil {
+		leave()
 		return ExecResult{}, err
 	}
-	execID := "x" + random(12)
-	client := c.machine.Guest()
-	file, err := handIn(ctx, client, k, "."+execID+rt.extension, req.Code)
-	if err != nil {
-		return ExecResult{}, err
+	if req.Background {
+		return m.execBehind(ctx, c, x, leave)
 	}
-	defer m.remove(c.info.ID, client, file)
-	return runFile(ctx, client, rt, req, execID, k.dir, file)
+	r, err := x.run(ctx, nil)
+	if leave() {
+		m.settle(ctx, x, err != nil && gaveUp())
+	}
+	return r, err
 }
 
 // language is what is run where the caller names none. What an environment of an
@@ -125,47 +148,14 @@ func (m *Manager) language(ctx context.Context, c *call) (string, error) {
 	return languages[0], nil
 }
 
-// runFile runs a file with the first program that is installed.
-func runFile(ctx context.Context, client *guest.Client, rt runtime, req ExecRequest, execID, dir, file string) (ExecResult, error) {
-	var stdout, stderr collector
-	if req.Output != nil {
-		stdout.also = func(p []byte) { req.Output(false, p) }
-		stderr.also = func(p []byte) { req.Output(true, p) }
-	}
-	for i, program := range rt.programs {
-		argv := append(append([]string(nil), program...), file)
-		exited, err := client.Run(ctx, guest.Exec{
-			Start: &guestv1.Start{
-				ExecId:  fmt.Sprintf("%s-%d", execID, i),
-				Command: &guestv1.Start_Argv{Argv: &guestv1.Argv{Args: argv}},
-				Env:     rt.env,
-				Cwd:     dir,
-				Timeout: durationpb.New(req.Timeout),
-			},
-			Stdout: &stdout, Stderr: &stderr,
-		})
-		if err != nil {
-			return ExecResult{}, execError(ctx, err)
-		}
-		if failure := exited.GetSpawnFailure(); failure != nil {
-			missing := failure.GetKind() == guestv1.SpawnFailureKind_SPAWN_FAILURE_KIND_NOT_FOUND
-			if missing && i+1 < len(rt.programs) {
-				continue
-			}
-			return ExecResult{}, spawnError(rt, failure)
-		}
-		return execResult(exited, rt, execID, &stdout, &stderr), nil
-	}
-	return ExecResult{}, fmt.Errorf("%w: no program for %s", ErrNoInterpreter, rt.name)
-}
-
-func execResult(exited *guestv1.Exited, rt runtime, execID string, stdout, stderr *collector) ExecResult {
+// execResult is how an execution ended, without its output.
+func execResult(id string, exited *guestv1.Exited) ExecResult {
 	r := ExecResult{
-		ExecID: execID, Language: rt.name,
-		ExitCode: int(exited.GetExitCode()), TimedOut: exited.GetTimedOut(), OOMKilled: exited.GetOomKilled(),
+		ExecutionID: id,
+		ExitCode:    int(exited.GetExitCode()), TimedOut: exited.GetTimedOut(), OOMKilled: exited.GetOomKilled(),
 		PidsExhausted: exited.GetPidsExhausted(),
+		Cancelled:     exited.GetCancelled(),
 		Duration:      exited.GetDuration().AsDuration(), LeftRunning: int(exited.GetLeftRunning()),
-		Stdout: stdout.output(exited.GetStdoutBytes()), Stderr: stderr.output(exited.GetStderrBytes()),
 	}
 	for _, mount := range exited.GetFullFilesystems()[:min(len(exited.GetFullFilesystems()), maxFull)] {
 		r.FullFilesystems = append(r.FullFilesystems, plain(mount, maxGuestText))
@@ -179,16 +169,25 @@ func execResult(exited *guestv1.Exited, rt runtime, execID string, stdout, stder
 	return r
 }
 
-func spawnError(rt runtime, f *guestv1.SpawnFailure) error {
+func spawnError(rt runtime, command []string, f *guestv1.SpawnFailure) error {
 	what := plain(f.GetMessage(), maxGuestText)
-	if f.GetKind() == guestv1.SpawnFailureKind_SPAWN_FAILURE_KIND_NOT_FOUND {
+	switch f.GetKind() {
+	case guestv1.SpawnFailureKind_SPAWN_FAILURE_KIND_BAD_CWD:
+		return fmt.Errorf("%w: cwd is no directory that it may enter: %s", ErrInvalidArgument, what)
+	case guestv1.SpawnFailureKind_SPAWN_FAILURE_KIND_NOT_FOUND:
+		if command != nil {
+			return invalid("command", "names a program that is not there: %s", what)
+		}
 		names := make([]string, len(rt.programs))
 		for i, p := range rt.programs {
 			names[i] = p[0]
 		}
 		return fmt.Errorf("%w: %s code needs %s: %s", ErrNoInterpreter, rt.name, strings.Join(names, " or "), what)
+	case guestv1.SpawnFailureKind_SPAWN_FAILURE_KIND_ARGUMENTS_TOO_LARGE:
+		return invalid("command", "and env are together more than the system takes: %s", what)
+	default:
+		return fmt.Errorf("%w: %s", ErrSpawn, what)
 	}
-	return fmt.Errorf("%w: %s", ErrSpawn, what)
 }
 
 // execError differs from guestError in what the codes of Process.Run mean.
@@ -196,53 +195,11 @@ func execError(ctx context.Context, err error) error {
 	switch connect.CodeOf(err) {
 	case connect.CodeResourceExhausted:
 		return fmt.Errorf("%w: %s", ErrSpawn, plain(guest.Text(err), maxGuestText))
-	case connect.CodeFailedPrecondition, connect.CodeNotFound, connect.CodeAlreadyExists:
+	case connect.CodeAlreadyExists:
+		return invalid("execution_id", "was used for another input: give it with the same parameters as then, or choose a new one")
+	case connect.CodeFailedPrecondition, connect.CodeNotFound:
 		return fmt.Errorf("%w: run the code: %s", ErrLost, plain(guest.Text(err), maxGuestText))
 	default:
 		return guestError(ctx, "run the code", err)
 	}
-}
-
-// remove takes the file of an exec away without making the caller wait.
-func (m *Manager) remove(id string, client *guest.Client, file string) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.ctx.Err() != nil {
-		return // Close has begun to wait
-	}
-	m.wg.Go(func() {
-		ctx, cancel := context.WithTimeout(m.ctx, execSlack)
-		defer cancel()
-		_, err := client.Filesystem().Remove(ctx, connect.NewRequest(&guestv1.FilesystemRemoveRequest{Path: file, MissingOk: true}))
-		if err != nil && m.ctx.Err() == nil {
-			m.log.Debug("file of an exec was not removed", "env", id, "error", err)
-		}
-	})
-}
-
-// checkExec checks a request and completes it, but for the language.
-func (m *Manager) checkExec(req *ExecRequest) error {
-	var errs []error
-	if strings.TrimSpace(req.Code) == "" {
-		errs = append(errs, invalid("code", "is empty: give the source to run"))
-	}
-	if len(req.Code) > MaxCode {
-		errs = append(errs, invalid("code", "is %d bytes long, the most is %d: write data to files with write_file", len(req.Code), MaxCode))
-	}
-	if strings.ContainsRune(req.Code, 0) {
-		errs = append(errs, invalid("code", "holds a NUL byte"))
-	}
-	if req.Language != "" {
-		if _, err := m.runtimeOf("language", req.Language); err != nil {
-			errs = append(errs, err)
-		}
-	}
-	if req.Timeout < 0 || req.Timeout > m.cfg.ExecMax {
-		errs = append(errs, invalid("timeout_seconds", "must be 1 to %d, or left out for %g",
-			int(m.cfg.ExecMax.Seconds()), m.cfg.ExecDefault.Seconds()))
-	}
-	if req.Timeout == 0 {
-		req.Timeout = m.cfg.ExecDefault
-	}
-	return errors.Join(errs...)
 }

@@ -73,14 +73,14 @@ func TestExec(t *testing.T) {
 	})
 	t.Run("no file is left", func(t *testing.T) {
 		require.Eventually(t, func() bool {
-			l, err := m.ListFiles(t.Context(), id, "", environment.ListOptions{})
-			for _, f := range l.Files {
-				if strings.HasPrefix(f.Path, environment.Home+"/.x") {
-					return false
-				}
-			}
-			return err == nil
+			l, err := m.ListFiles(t.Context(), id, "/tmp/.waggle", environment.ListOptions{})
+			return err == nil && len(l.Files) == 0
 		}, patience, 10*time.Millisecond)
+		l, err := m.ListFiles(t.Context(), id, "", environment.ListOptions{})
+		require.NoError(t, err)
+		for _, f := range l.Files {
+			require.Contains(t, []string{environment.Home + "/mine.py", environment.Home + "/__pycache__"}, f.Path)
+		}
 	})
 }
 

@@ -90,6 +90,9 @@ func (m *Manager) kit(ctx context.Context, c *call) (*kit, error) {
 	if err != nil {
 		return nil, err
 	}
+	if c.info.Adopted {
+		c.env.swept.Do(func() { m.sweepCode(ctx, c.env.id, c.machine.Guest()) })
+	}
 	c.env.keep(k, m.runtimes)
 	return k, nil
 }

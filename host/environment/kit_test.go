@@ -18,8 +18,9 @@ func newSetManager(t *testing.T, f *envtest.Fleet) *environment.Manager {
 	m, err := environment.New(environment.Config{
 		Launch: f.Launch, Max: 9, Idle: time.Minute, ExecDefault: time.Minute, ExecMax: time.Minute,
 		Runtimes: map[string]environment.RuntimeSetting{
-			"shell": {Exec: []string{"/bin/sh", "-e"}, Install: []string{"/bin/sh", "-c", "echo got \"$@\"; exit $#", "add"}},
-			"words": {Exec: []string{"/bin/cat"}, Install: []string{"/bin/echo", "-n", "installed"}, Extension: ".txt"},
+			"shell":  {Exec: []string{"/bin/sh", "-e"}, Install: []string{"/bin/sh", "-c", "echo got \"$@\"; exit $#", "add"}},
+			"python": {Exec: []string{"/usr/bin/env", "python3"}},
+			"words":  {Exec: []string{"/bin/cat"}, Install: []string{"/bin/echo", "-n", "installed"}, Extension: ".txt"},
 		},
 	})
 	require.NoError(t, err)
@@ -43,9 +44,9 @@ func TestImageEnvironment(t *testing.T) {
 	require.Equal(t, []string{"python", "shell"}, info.Languages)
 	require.Equal(t, []string{"pip", "apk"}, info.Managers)
 
-	r, err := m.Exec(t.Context(), info.ID, environment.ExecRequest{Code: "pwd; ls $0", Language: "shell"})
+	r, err := m.Exec(t.Context(), info.ID, environment.ExecRequest{Code: "pwd; ls -A; ls $0", Language: "shell"})
 	require.NoError(t, err)
-	require.Contains(t, r.Stdout.Text, envtest.ImageDir+"/.x", "the code lies in the working directory of the image")
+	require.Regexp(t, envtest.ImageDir+"\n.*/tmp/.waggle/"+r.ExecutionID+`\.[0-9a-f]{12}\.sh\n$`, r.Stdout.Text, "it runs in the working directory of the image, and nothing lies there")
 	l, err := m.ListFiles(t.Context(), info.ID, "", environment.ListOptions{})
 	require.NoError(t, err)
 	require.Equal(t, envtest.ImageDir, l.Path)
@@ -99,7 +100,18 @@ func TestRuntimeSettings(t *testing.T) {
 	require.Equal(t, "echo", done.Manager)
 	require.Equal(t, []string{"installed a b=1"}, lines)
 
+	require.Eventually(t, func() bool {
+		r, err := m.Exec(t.Context(), words, environment.ExecRequest{Command: []string{"ls", "-A"}})
+		return err == nil && r.Stdout.Text == ""
+	}, patience, 10*time.Millisecond, "the file lay where the program may look for more, and is gone")
+	// It is not known to be the interpreter, so the file lies where it looks.
+	r, err = m.Exec(t.Context(), words, environment.ExecRequest{Language: "python", Code: "import os; print(os.path.dirname(__file__) == os.getcwd(), os.environ.get('WAGGLE_BOOT'))"})
+	require.NoError(t, err)
+	require.Equal(t, "True None\n", r.Stdout.Text)
 	shell := create(t, m, "shell")
+	r, err = m.Exec(t.Context(), shell, environment.ExecRequest{Code: "echo $0 $(ls -A)"})
+	require.NoError(t, err)
+	require.Regexp(t, `/tmp/\.waggle/\S*\.sh\n$`, r.Stdout.Text)
 	r, err = m.Exec(t.Context(), shell, environment.ExecRequest{Code: "false; echo on"})
 	require.NoError(t, err)
 	require.Equal(t, 1, r.ExitCode, "run with the setting's -e")

@@ -100,11 +100,15 @@ type environment struct {
 	// life ends, by end, when the environment takes no calls any more.
 	life context.Context
 	end  context.CancelCauseFunc
+	// swept guards what is done once before the first execution of this server.
+	swept sync.Once
 
 	mu      sync.Mutex
 	info    Info
 	machine *supervisor.Client // nil until it runs
 	kit     *kit               // nil until it was asked for
+	// followers counts the calls that follow each execution.
+	followers map[string]int
 	// changed is closed and replaced with each change of the state.
 	changed chan struct{}
 	// moving ends, by halt, when the machine stands still, and is made anew when

@@ -5,6 +5,7 @@ package environment
 import (
 	"fmt"
 	"maps"
+	"path"
 	"slices"
 	"strings"
 
@@ -15,16 +16,20 @@ import (
 // working directory of code, and default of ListFiles.
 const Home = "/home/sandbox"
 
-// runtime is a language with what runs it. Code is written to a file in the
-// working directory and run from there, not piped and not passed as an argument:
-// tracebacks then show the lines of the code, imports find what write_file put
-// beside it, Python's multiprocessing can load it again, its length is not
-// bounded by the kernel's 128 KiB for one argument, and standard input stays the
-// program's own.
+// runtime is a language with what runs it. Code is written to a file and run from
+// there, not piped and not passed as an argument: tracebacks then show the lines of the
+// code, Python's multiprocessing can load it again, its length is not bounded by the
+// kernel's 128 KiB for one argument, and standard input stays the program's own.
 type runtime struct {
 	name string
 	// programs are tried in order; the next one only when one is not installed.
 	programs [][]string
+	// boot are arguments before the file, with which the code does not notice that
+	// the file lies elsewhere.
+	boot []string
+	// beside: the file lies in the working directory, as a program wants it that
+	// looks there for what the code imports, and of which no more is known.
+	beside bool
 	// extension of the file.
 	extension string
 	env       map[string]string
@@ -42,13 +47,16 @@ var runtimes = []runtime{
 		name: "python", extension: ".py",
 		// -u: what was printed before a timeout is not lost in a buffer.
 		programs: [][]string{{"python3", "-u"}, {"python", "-u"}},
+		boot:     []string{"-c", runPython},
+		env:      map[string]string{bootVariable: bootPython},
 		manager:  guestv1.PackageManager_PACKAGE_MANAGER_PIP,
 	},
 	{
 		name: "node", extension: ".js",
 		programs: [][]string{{"node"}},
+		boot:     []string{"-e", runNode},
 		// require finds what npm installs globally.
-		env:     map[string]string{"NODE_PATH": "/usr/local/lib/node_modules:/usr/lib/node_modules"},
+		env:     map[string]string{bootVariable: bootNode, "NODE_PATH": "/usr/local/lib/node_modules:/usr/lib/node_modules"},
 		manager: guestv1.PackageManager_PACKAGE_MANAGER_NPM,
 	},
 	{
@@ -94,6 +102,9 @@ func withSettings(settings map[string]RuntimeSetting) ([]runtime, error) {
 		r, s := &all[i], settings[name]
 		if len(s.Exec) > 0 {
 			r.programs = [][]string{s.Exec}
+			if !r.boots(s.Exec) {
+				r.boot, r.beside = nil, name != "shell" // a shell looks for nothing beside its script
+			}
 		}
 		if len(s.Install) > 0 {
 			r.install = s.Install
@@ -103,6 +114,13 @@ func withSettings(settings map[string]RuntimeSetting) ([]runtime, error) {
 		}
 	}
 	return all, nil
+}
+
+// boots says whether a command of a setting is the interpreter that boot is for, with
+// nothing but options.
+func (r runtime) boots(command []string) bool {
+	program := strings.TrimRight(path.Base(command[0]), "0123456789.")
+	return r.boot != nil && program == r.name && !slices.Contains(command, "-m") && !slices.Contains(command, "-c")
 }
 
 // Runtimes lists the names that this manager takes as a runtime and a language.

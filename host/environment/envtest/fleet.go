@@ -148,6 +148,7 @@ type Machine struct {
 	servers   []*http.Server
 	wg        sync.WaitGroup
 	diskFull  atomic.Bool
+	process   *process
 
 	mu      sync.Mutex
 	state   *hostv1.State
@@ -168,9 +169,10 @@ func start(dir string, req environment.Request, has map[string]string) (*Machine
 			return nil, fmt.Errorf("make home: %w", err)
 		}
 	}
+	m.process = newProcess(m)
 	control, agent := http.NewServeMux(), http.NewServeMux()
 	control.Handle(hostv1connect.NewSupervisorHandler(m))
-	agent.Handle(guestv1connect.NewProcessHandler(&process{m: m}))
+	agent.Handle(guestv1connect.NewProcessHandler(m.process))
 	agent.Handle(guestv1connect.NewFilesystemHandler(&filesystem{m: m}))
 	agent.Handle(guestv1connect.NewPackagesHandler(&packages{}))
 	for name, h := range map[string]http.Handler{"supervisor.sock": control, "guestd.sock": agent} {
@@ -203,6 +205,7 @@ func (m *Machine) Crash() {
 	for _, s := range m.servers {
 		_ = s.Close()
 	}
+	m.process.close()
 	m.wg.Wait()
 	_ = os.RemoveAll(m.dir)
 }

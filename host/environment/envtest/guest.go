@@ -3,16 +3,12 @@
 package envtest
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"io"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
@@ -24,11 +20,6 @@ import (
 	guestv1 "github.com/stacklok/waggle/proto/gen/waggle/guest/v1"
 	"github.com/stacklok/waggle/proto/gen/waggle/guest/v1/guestv1connect"
 )
-
-type process struct {
-	guestv1connect.UnimplementedProcessHandler
-	m *Machine
-}
 
 // Probe answers for a machine that was told what it has.
 func (p *process) Probe(
@@ -48,85 +39,6 @@ func (p *process) Probe(
 	}
 	return connect.NewResponse(res), nil
 }
-
-type runStream = connect.BidiStream[guestv1.ProcessRunRequest, guestv1.ProcessRunResponse]
-
-// Run runs argv with the guest's home mapped to the machine's directory.
-func (p *process) Run(ctx context.Context, s *runStream) error {
-	req, err := s.Receive()
-	if err != nil {
-		return err
-	}
-	start := req.GetStart()
-	argv := append([]string(nil), start.GetArgv().GetArgs()...)
-	for i, a := range argv {
-		if strings.HasPrefix(a, environment.Home) || strings.HasPrefix(a, ImageDir) || strings.HasPrefix(a, "/tmp/.x") {
-			argv[i] = p.m.path(a)
-		}
-	}
-	if start.GetTimeout().AsDuration() > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, start.GetTimeout().AsDuration())
-		defer cancel()
-	}
-	out := &sender{s: s}
-	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
-	cmd.Dir = p.m.path(start.GetCwd())
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	cmd.Stdout, cmd.Stderr = out.stream(false), out.stream(true)
-	began := time.Now()
-	if err := out.send(&guestv1.ProcessRunResponse{Message: &guestv1.ProcessRunResponse_Started{Started: &guestv1.Started{ExecId: start.GetExecId()}}}); err != nil {
-		return err
-	}
-	err = cmd.Run()
-	exited := &guestv1.Exited{Duration: durationpb.New(time.Since(began)), TimedOut: errors.Is(ctx.Err(), context.DeadlineExceeded)}
-	if cmd.ProcessState == nil {
-		exited.Outcome = &guestv1.Exited_SpawnFailure{SpawnFailure: &guestv1.SpawnFailure{
-			Kind: guestv1.SpawnFailureKind_SPAWN_FAILURE_KIND_NOT_FOUND, Message: err.Error(),
-		}}
-		return out.send(exitedMessage(exited))
-	}
-	switch status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); {
-	case ok && status.Signaled():
-		exited.Outcome = &guestv1.Exited_Signal{Signal: int32(status.Signal())}
-	default:
-		exited.Outcome = &guestv1.Exited_ExitCode{ExitCode: int32(cmd.ProcessState.ExitCode())}
-	}
-	return out.send(exitedMessage(exited))
-}
-
-func exitedMessage(e *guestv1.Exited) *guestv1.ProcessRunResponse {
-	return &guestv1.ProcessRunResponse{Message: &guestv1.ProcessRunResponse_Exited{Exited: e}}
-}
-
-// sender lets the copiers of both streams share one.
-type sender struct {
-	mu sync.Mutex
-	s  *runStream
-}
-
-func (s *sender) send(m *guestv1.ProcessRunResponse) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.s.Send(m)
-}
-
-func (s *sender) stream(stderr bool) io.Writer {
-	var offset uint64
-	return writerFunc(func(p []byte) (int, error) {
-		o := &guestv1.Output{Offset: offset, Data: bytes.Clone(p)}
-		offset += uint64(len(p))
-		if stderr {
-			return len(p), s.send(&guestv1.ProcessRunResponse{Message: &guestv1.ProcessRunResponse_Stderr{Stderr: o}})
-		}
-		return len(p), s.send(&guestv1.ProcessRunResponse{Message: &guestv1.ProcessRunResponse_Stdout{Stdout: o}})
-	})
-}
-
-type writerFunc func([]byte) (int, error)
-
-func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
 type filesystem struct {
 	guestv1connect.UnimplementedFilesystemHandler
@@ -158,9 +70,10 @@ func (f *filesystem) Read(_ context.Context, req *connect.Request[guestv1.Filesy
 func (f *filesystem) Write(_ context.Context, s *connect.ClientStream[guestv1.FilesystemWriteRequest]) (*connect.Response[guestv1.FilesystemWriteResponse], error) {
 	var name string
 	var data []byte
+	var parents bool
 	for s.Receive() {
 		if open := s.Msg().GetOpen(); open != nil {
-			name = open.GetPath()
+			name, parents = open.GetPath(), open.GetMakeParents()
 		}
 		data = append(data, s.Msg().GetData()...)
 	}
@@ -170,8 +83,10 @@ func (f *filesystem) Write(_ context.Context, s *connect.ClientStream[guestv1.Fi
 	if f.m.diskFull.Load() && !strings.HasPrefix(name, "/tmp/") {
 		return nil, connect.NewError(connect.CodeResourceExhausted, syscall.ENOSPC)
 	}
-	if err := os.MkdirAll(filepath.Dir(f.m.path(name)), 0o755); err != nil {
-		return nil, fileError(err)
+	if parents {
+		if err := os.MkdirAll(filepath.Dir(f.m.path(name)), 0o755); err != nil {
+			return nil, fileError(err)
+		}
 	}
 	if err := os.WriteFile(f.m.path(name), data, 0o644); err != nil {
 		return nil, fileError(err)
@@ -196,6 +111,14 @@ func (f *filesystem) List(_ context.Context, req *connect.Request[guestv1.Filesy
 		}
 	}
 	return connect.NewResponse(resp), nil
+}
+
+// MakeDir implements the Filesystem service.
+func (f *filesystem) MakeDir(_ context.Context, req *connect.Request[guestv1.FilesystemMakeDirRequest]) (*connect.Response[guestv1.FilesystemMakeDirResponse], error) {
+	if err := os.MkdirAll(f.m.path(req.Msg.GetPath()), fs.FileMode(req.Msg.GetMode())); err != nil {
+		return nil, fileError(err)
+	}
+	return connect.NewResponse(&guestv1.FilesystemMakeDirResponse{}), nil
 }
 
 // Remove implements the Filesystem service.
