@@ -43,6 +43,11 @@ func decode[In any](tool string, req mcp.CallToolRequest) (In, error) {
 	if err := json.Unmarshal(raw, &in); err != nil {
 		var wrong *json.UnmarshalTypeError
 		if errors.As(err, &wrong) {
+			// Of a list, the field may be that of an element.
+			name, _, _ := strings.Cut(wrong.Field, ".")
+			if whole := fieldType(reflect.TypeFor[In](), name); whole != nil && whole != wrong.Type && kindName(whole) != kindName(wrong.Type) {
+				return in, invalid("%s must be %s, not with %s in it", name, kindName(whole), givenName(wrong.Value))
+			}
 			return in, invalid("%s must be %s, not %s", wrong.Field, kindName(wrong.Type), givenName(wrong.Value))
 		}
 		return in, invalid("arguments are not understood: %v", err)
@@ -81,8 +86,24 @@ func checkNames(tool string, in reflect.Type, given map[string]json.RawMessage) 
 	return errors.Join(errs...)
 }
 
+// fieldType is the type of a parameter, or nil if there is none of that name.
+func fieldType(in reflect.Type, name string) reflect.Type {
+	for f := range in.Fields() {
+		if own, _, _ := strings.Cut(f.Tag.Get("json"), ","); own == name {
+			return f.Type
+		}
+	}
+	return nil
+}
+
 func kindName(t reflect.Type) string {
 	switch t.Kind() {
+	case reflect.Pointer:
+		return kindName(t.Elem())
+	case reflect.Slice:
+		return "a list of strings"
+	case reflect.Map:
+		return "an object of strings"
 	case reflect.Int, reflect.Int64:
 		return "a whole number"
 	case reflect.String:

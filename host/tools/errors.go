@@ -28,6 +28,7 @@ var next = []struct {
 	{environment.ErrLost, "list_environments shows whether it still runs. If it does, call again; otherwise create a new one."},
 	{environment.ErrPaused, "Nothing is lost. Call again when the person who runs the server has applied the remedy; destroy_environment works meanwhile."},
 	{environment.ErrNoInterpreter, "Install it with install_packages if the image has a package manager, name another language, or create an environment of that runtime."},
+	{environment.ErrNoExecution, "Run it with execute: an execution is kept for a while after its end, in the environment that it ran in."},
 	{environment.ErrSpawn, "The environment may be out of processes or memory: end what runs in it, or create a new one."},
 	{environment.ErrNoManager, "Name one that the image has, or leave manager out for the one of the runtime. npm packages need an environment of the runtime node, pip packages one of python."},
 	{environment.ErrInstall, "Correct the cause and call again."},

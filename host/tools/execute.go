@@ -13,60 +13,62 @@ import (
 
 var execute = spec{
 	name: "execute", title: "Run code",
-	description: "Runs code in an environment and returns stdout, stderr and the exit code; an exit code other than 0 is a normal result. " +
-		"Each call is a new process in the environment's working directory; processes that it leaves behind are ended.",
+	description: "Runs code, or a command, in an environment and returns stdout, stderr and the exit code; an exit code other than 0 is a normal result. " +
+		"Each call is a new process in the environment's working directory; processes that it leaves behind are ended. " +
+		"What should run on goes in the background: get_execution follows it, cancel_execution ends it.",
 	destructive: true, openWorld: true,
 	bounds: func(m *environment.Manager) parameters {
 		def, most := m.ExecTimeouts()
 		return parameters{
-			"code": {"minLength": 1, "maxLength": environment.MaxCode},
+			"code":    {"minLength": 1, "maxLength": environment.MaxCode},
+			"command": {"minItems": 1, "maxItems": environment.MaxCommand},
 			"language": {
 				"enum": m.Runtimes(),
 				"description": "What the code is written in. Default: the environment's runtime, or, if it was made of an image, " +
 					"the first of the languages that create_environment returned.",
 			},
+			"cwd":          pathBounds,
+			"env":          {"maxProperties": environment.MaxEnv},
+			"stdin":        {"maxLength": environment.MaxStdin},
+			"execution_id": executionBounds,
 			"timeout_seconds": {
 				"minimum": 1, "maximum": int(most.Seconds()),
-				"description": fmt.Sprintf("Seconds after which the code and everything it started is ended, 1 to %d. Default: %g.",
+				"description": fmt.Sprintf("Seconds after which the code and everything it started is ended, 1 to %d. Default: %g, in the background %[1]d.",
 					int(most.Seconds()), def.Seconds()),
 			},
 		}
 	},
 }
 
-type executeInput struct {
-	EnvironmentID  string `json:"environment_id" jsonschema_description:"The environment, as create_environment returned it."`
-	Code           string `json:"code" jsonschema_description:"The source to run. May have many lines."`
-	Language       string `json:"language,omitempty"`
-	TimeoutSeconds *int64 `json:"timeout_seconds,omitempty"`
-}
+// executionBounds are those of the name of an execution.
+var executionBounds = bounds{"minLength": 1, "maxLength": environment.MaxExecutionID, "pattern": environment.ExecutionIDPattern}
 
-type executeOutput struct {
-	ExitCode   int    `json:"exit_code" jsonschema_description:"128 plus the signal's number when a signal ended it."`
-	Stdout     string `json:"stdout" jsonschema_description:"Text: bytes that are not UTF-8 are U+FFFD. Write binary data to a file."`
-	Stderr     string `json:"stderr"`
-	DurationMS int64  `json:"duration_ms"`
-	TimedOut   bool   `json:"timed_out"`
-	OOMKilled  bool   `json:"oom_killed" jsonschema_description:"The environment ran out of memory."`
-	// These two say why code failed that does not know it.
-	PidsExhausted   bool     `json:"pids_exhausted,omitempty" jsonschema_description:"The environment had no room for another process or thread."`
-	FullFilesystems []string `json:"full_filesystems,omitempty" jsonschema_description:"Mount points, such as / or /tmp, that had no room left at the end."`
-	Signal          string   `json:"signal,omitempty" jsonschema_description:"The signal that ended it, such as SIGKILL."`
-	// Truncated is here so that a reader need not compare two numbers.
-	Truncated      bool   `json:"truncated" jsonschema_description:"The middle of stdout or stderr was cut."`
-	StdoutBytes    int64  `json:"stdout_bytes" jsonschema_description:"Bytes written to stdout, those that were cut included."`
-	StderrBytes    int64  `json:"stderr_bytes"`
-	StdoutCutBytes int64  `json:"stdout_cut_bytes"`
-	StderrCutBytes int64  `json:"stderr_cut_bytes"`
-	LeftRunning    int    `json:"left_running" jsonschema_description:"Processes that the code had left running and that were ended."`
-	Language       string `json:"language"`
+type executeInput struct {
+	EnvironmentID  string            `json:"environment_id" jsonschema_description:"The environment, as create_environment returned it."`
+	Code           *string           `json:"code,omitempty" jsonschema_description:"The source to run. May have many lines. Give either code or command."`
+	Command        []string          `json:"command,omitempty" jsonschema_description:"A program with its arguments, such as [\"ls\", \"-l\"]; no shell reads them. In place of code."`
+	Language       string            `json:"language,omitempty"`
+	Cwd            string            `json:"cwd,omitempty" jsonschema_description:"Absolute path of the directory to run in. Default: the environment's working directory."`
+	Env            map[string]string `json:"env,omitempty" jsonschema_description:"More environment variables."`
+	Stdin          string            `json:"stdin,omitempty" jsonschema_description:"Text for standard input. Default: there is none."`
+	AsRoot         bool              `json:"as_root,omitempty" jsonschema_description:"Run as root. Default: as the environment's ordinary user."`
+	Background     bool              `json:"background,omitempty" jsonschema_description:"Return at once, with the execution_id, and let it run on."`
+	ExecutionID    string            `json:"execution_id,omitempty" jsonschema_description:"A name for this execution: called again with the same name and input, execute continues with it and does not run it twice. Default: a new one."`
+	TimeoutSeconds *int64            `json:"timeout_seconds,omitempty"`
 }
 
 func (t *tools) execute(ctx context.Context, c *call, in executeInput) (executeOutput, string, error) {
-	req := environment.ExecRequest{
-		Code: in.Code, Language: in.Language, Timeout: timeout(in.TimeoutSeconds, time.Second),
+	if in.Code == nil && in.Command == nil {
+		return executeOutput{}, "", invalid("code is missing: give the source to run, or a program with its arguments as command")
 	}
-	if c.wantsProgress() {
+	req := environment.ExecRequest{
+		Command: in.Command, Language: in.Language, Cwd: in.Cwd, Env: in.Env, Stdin: in.Stdin, AsRoot: in.AsRoot,
+		Background: in.Background, ExecutionID: in.ExecutionID, Timeout: timeout(in.TimeoutSeconds, time.Second),
+	}
+	if in.Code != nil {
+		req.Code = *in.Code
+	}
+	if c.wantsProgress() && !in.Background {
 		budget := maxProgressOutput
 		req.Output = func(_ bool, p []byte) {
 			// The whole comes with the result: progress is for watching.
@@ -79,59 +81,19 @@ func (t *tools) execute(ctx context.Context, c *call, in executeInput) (executeO
 	if err != nil {
 		return executeOutput{}, "", err
 	}
-	out := executeOutput{
-		ExitCode: r.ExitCode, Stdout: r.Stdout.Text, Stderr: r.Stderr.Text, DurationMS: r.Duration.Milliseconds(),
-		TimedOut: r.TimedOut, OOMKilled: r.OOMKilled, Signal: r.Signal,
-		Truncated:   r.Stdout.CutBytes+r.Stderr.CutBytes > 0,
-		StdoutBytes: r.Stdout.Bytes, StderrBytes: r.Stderr.Bytes,
-		StdoutCutBytes: r.Stdout.CutBytes, StderrCutBytes: r.Stderr.CutBytes,
-		LeftRunning: r.LeftRunning, Language: r.Language,
-		PidsExhausted: r.PidsExhausted, FullFilesystems: r.FullFilesystems,
+	out := executeOutputOf(r)
+	out.Language = r.Language
+	out.Stdout, out.StdoutBytes, out.StdoutCutBytes = r.Stdout.Text, r.Stdout.Bytes, r.Stdout.CutBytes
+	out.Stderr, out.StderrBytes, out.StderrCutBytes = r.Stderr.Text, r.Stderr.Bytes, r.Stderr.CutBytes
+	out.Truncated = r.Stdout.CutBytes+r.Stderr.CutBytes > 0
+	if r.Stdout.CutBytes > 0 {
+		out.StdoutURI = c.linkOutput(in.EnvironmentID, r.ExecutionID, streamStdout, r.Stdout.Bytes)
+	}
+	if r.Stderr.CutBytes > 0 {
+		out.StderrURI = c.linkOutput(in.EnvironmentID, r.ExecutionID, streamStderr, r.Stderr.Bytes)
 	}
 	return out, executeText(out), nil
 }
 
 // maxProgressOutput is the most output that one call sends as progress, in bytes.
 const maxProgressOutput = 64 << 10
-
-// maxText is the most of each stream that the text has, in bytes.
-const maxText = 32 << 10
-
-// shorten keeps the beginning and the end of a long text.
-func shorten(s string) string {
-	if len(s) <= maxText {
-		return s
-	}
-	return strings.ToValidUTF8(s[:maxText/2], "") + "\n[... the middle is only in the structured result ...]\n" +
-		strings.ToValidUTF8(s[len(s)-maxText/2:], "")
-}
-
-// executeText is for clients that do not read structured results.
-func executeText(o executeOutput) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "exit code %d after %d ms", o.ExitCode, o.DurationMS)
-	for _, note := range []struct {
-		holds bool
-		text  string
-	}{
-		{o.TimedOut, "timed out"},
-		{o.OOMKilled, "out of memory"},
-		{o.PidsExhausted, "out of processes: it had as many as it may"},
-		{len(o.FullFilesystems) > 0, "no room left on " + strings.Join(o.FullFilesystems, ", ")},
-		{o.Signal != "", "ended by " + o.Signal},
-		{o.LeftRunning > 0, fmt.Sprintf("%d processes left running were ended", o.LeftRunning)},
-		{o.StdoutCutBytes > 0, fmt.Sprintf("%d of %d bytes of stdout were cut", o.StdoutCutBytes, o.StdoutBytes)},
-		{o.StderrCutBytes > 0, fmt.Sprintf("%d of %d bytes of stderr were cut", o.StderrCutBytes, o.StderrBytes)},
-		{o.Truncated, "what was cut is lost: write to a file to keep all"},
-	} {
-		if note.holds {
-			b.WriteString(", " + note.text)
-		}
-	}
-	for _, stream := range []struct{ name, text string }{{"stdout", o.Stdout}, {"stderr", o.Stderr}} {
-		if stream.text != "" {
-			fmt.Fprintf(&b, "\n%s:\n%s", stream.name, shorten(strings.TrimRight(stream.text, "\n")))
-		}
-	}
-	return b.String()
-}

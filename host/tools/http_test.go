@@ -115,6 +115,9 @@ func (c *client) call(method, params string) reply {
 		if name, ok := p["name"].(string); ok {
 			req.Header.Set("Mcp-Name", name)
 		}
+		if uri, ok := p["uri"].(string); ok {
+			req.Header.Set("Mcp-Name", uri)
+		}
 	}
 	if c.session != "" {
 		req.Header.Set("Mcp-Session-Id", c.session)
@@ -219,7 +222,9 @@ func TestToolsList(t *testing.T) {
 		"create_environment":  "",
 		"destroy_environment": "environment_id",
 		"list_environments":   "",
-		"execute":             "code environment_id",
+		"execute":             "environment_id",
+		"get_execution":       "environment_id execution_id",
+		"cancel_execution":    "environment_id execution_id",
 		"install_packages":    "environment_id packages",
 		"write_file":          "content environment_id path",
 		"read_file":           "environment_id path",
@@ -238,6 +243,9 @@ func TestToolsList(t *testing.T) {
 			require.NotEmpty(t, tool["title"], name)
 			require.NotEmpty(t, tool["description"], name)
 			require.Equal(t, "object", tool["outputSchema"].(map[string]any)["type"], name)
+			for p, schema := range tool["outputSchema"].(map[string]any)["properties"].(map[string]any) {
+				require.IsType(t, "", schema.(map[string]any)["type"], "%s of %s", p, name)
+			}
 			in := tool["inputSchema"].(map[string]any)
 			require.Equal(t, "object", in["type"], name)
 			required, _ := in["required"].([]any)

@@ -40,6 +40,7 @@ func register[In, Out any](
 		mcp.WithIdempotentHintAnnotation(sp.idempotent),
 		mcp.WithOpenWorldHintAnnotation(sp.openWorld),
 	)
+	oneType(tool.OutputSchema.Properties)
 	var limits parameters
 	if sp.bounds != nil {
 		limits = sp.bounds(t.manager)
@@ -57,24 +58,33 @@ func register[In, Out any](
 			outcome = outcomeOf(err)
 			return t.present(sp.name, err)
 		}
-		out, text, err := fn(ctx, t.newCall(ctx, req), in)
+		c := t.newCall(ctx, req)
+		out, text, err := fn(ctx, c, in)
 		if outcome = outcomeOf(err); err != nil {
 			return t.present(sp.name, err)
 		}
-		return mcp.NewToolResultStructured(out, text), nil
+		result := mcp.NewToolResultStructured(out, text)
+		for _, l := range c.links {
+			result.Content = append(result.Content, mcp.NewResourceLink(l.uri, l.name, l.description, l.mimeType))
+		}
+		return result, nil
 	})
 	return nil
 }
 
-// call carries the progress of one call. Its methods may be called concurrently,
-// until the tool returns.
+// link points at a resource, beside the text of a result.
+type link struct{ uri, name, description, mimeType string }
+
+// call carries the progress of one call, and the links of its result. Its methods
+// may be called concurrently, until the tool returns.
 type call struct {
 	t     *tools
 	ctx   context.Context
 	token mcp.ProgressToken
 
-	mu   sync.Mutex
-	sent int
+	mu    sync.Mutex
+	sent  int
+	links []link
 }
 
 func (t *tools) newCall(ctx context.Context, req mcp.CallToolRequest) *call {
@@ -83,6 +93,13 @@ func (t *tools) newCall(ctx context.Context, req mcp.CallToolRequest) *call {
 		c.token = req.Params.Meta.ProgressToken
 	}
 	return c
+}
+
+// link adds a link to the result.
+func (c *call) link(l link) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.links = append(c.links, l)
 }
 
 // wantsProgress says whether the caller asked for it.

@@ -35,12 +35,7 @@ func inputSchema(raw json.RawMessage, p parameters) (json.RawMessage, error) {
 		properties = map[string]any{}
 		schema["properties"] = properties
 	}
-	for _, v := range properties {
-		property, ok := v.(map[string]any)
-		if kinds, several := property["type"].([]any); ok && several {
-			property["type"] = kinds[len(kinds)-1] // after "null"
-		}
-	}
+	oneType(properties)
 	for name, b := range p {
 		property, ok := properties[name].(map[string]any)
 		if !ok {
@@ -49,4 +44,14 @@ func inputSchema(raw json.RawMessage, p parameters) (json.RawMessage, error) {
 		maps.Copy(property, b)
 	}
 	return json.Marshal(schema)
+}
+
+// oneType leaves each property the type that it has when it is there.
+func oneType(properties map[string]any) {
+	for _, v := range properties {
+		property, ok := v.(map[string]any)
+		if kinds, several := property["type"].([]any); ok && several {
+			property["type"] = kinds[len(kinds)-1] // after "null"
+		}
+	}
 }

@@ -16,6 +16,8 @@ import (
 const instructions = `Waggle gives you isolated Linux environments, each a virtual machine of its own.
 Start with create_environment and keep the environment_id that it returns: every other tool takes it.
 State lives in files and installed packages; each execute is a new process, so variables do not carry over.
+What runs long or serves goes in the background: execute with background, then get_execution and cancel_execution.
+Long output and files are resources too: waggle://env/ID/exec/EXECUTION_ID/stdout and waggle://env/ID/files/PATH.
 Files belong below the working directory of execute, which create_environment returns: ` + environment.Home + ` but for some images.
 End an environment with destroy_environment when you are done; an idle one ends by itself.`
 
@@ -79,6 +81,8 @@ func New(cfg Config) (*server.MCPServer, error) {
 		server.WithTitle("Waggle"),
 		server.WithInstructions(instructions),
 		server.WithToolCapabilities(false),
+		server.WithResourceCapabilities(false, false),
+		server.WithHooks(t.resourceHooks()),
 		server.WithOutputSchemaValidation(),
 		server.WithRecovery(),
 	)
@@ -88,6 +92,8 @@ func New(cfg Config) (*server.MCPServer, error) {
 		register(s, t, listEnvironments, t.listEnvironments),
 		register(s, t, getEnvironment, t.getEnvironment),
 		register(s, t, execute, t.execute),
+		register(s, t, getExecution, t.getExecution),
+		register(s, t, cancelExecution, t.cancelExecution),
 		register(s, t, installPackages, t.installPackages),
 		register(s, t, writeFile, t.writeFile),
 		register(s, t, readFile, t.readFile),
@@ -97,5 +103,6 @@ func New(cfg Config) (*server.MCPServer, error) {
 	); err != nil {
 		return nil, err
 	}
+	t.addResources(s)
 	return s, nil
 }
