@@ -141,7 +141,7 @@ func (t *tools) readDirectory(ctx context.Context, a address) ([]byte, string, e
 		fmt.Fprintf(&b, "%04o %9s %10d %s\n", f.Mode, f.Type, f.Size, f.Path)
 	}
 	if l.Next != "" {
-		fmt.Fprintf(&b, "There are more than %d entries.\n", environment.MaxEntries)
+		fmt.Fprintf(&b, "There are more than %d entries.\n", environment.DefaultEntries)
 	}
 	return []byte(b.String()), mimeText, nil
 }

@@ -29,6 +29,17 @@ process.exitCode = 3;
 	require.Equal(t, "42\n", ran.Stdout)
 
 	var discard map[string]any
+	for file, text := range map[string]string{"x.js": "exports.answer = 42", "y.mjs": "export const answer = 43"} {
+		c.Call(t, "write_file", id(map[string]any{"path": "/home/sandbox/" + file, "content": text}), &discard)
+	}
+	c.Call(t, "execute", id(map[string]any{"code": `#!/usr/bin/env node
+console.log(require("./x").answer, __dirname, require.main === module, require("fs").readdirSync(".").filter(n => !n.startsWith(".")));
+import("./y.mjs").then(m => { console.log(m.answer); null.x });
+`}), &ran)
+	require.Equal(t, "42 /home/sandbox true [ 'x.js', 'y.mjs' ]\n43\n", ran.Stdout, ran.Stderr)
+	require.Contains(t, ran.Stderr, ".js:3\nimport(\"./y.mjs\")", "the caller's line")
+	require.Equal(t, 1, ran.ExitCode)
+
 	c.Call(t, "install_packages", id(map[string]any{"packages": "is-number"}), &discard)
 	c.Call(t, "execute", id(map[string]any{"code": "console.log(require('is-number')(7))"}), &ran)
 	require.Equal(t, "true\n", ran.Stdout, ran.Stderr)

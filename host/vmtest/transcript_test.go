@@ -44,7 +44,7 @@ func transcript(t *testing.T, in *Installation) {
 		Tools []struct{ Name string }
 	}
 	c.Do(t, "tools/list", nil, &tools)
-	require.Len(t, tools.Tools, 8)
+	require.Len(t, tools.Tools, 10)
 
 	var env environment
 	c.Call(t, "create_environment", map[string]any{"runtime": "python", "name": "transcript"}, &env)
