@@ -250,7 +250,7 @@ func TestCodeDoesNotNotice(t *testing.T) {
 def double(n): return 2 * n
 if __name__ == "__main__":
     print(mine.answer, sys.path[0] == os.getcwd(), os.path.exists(__file__), sys.argv == [__file__], os.listdir())
-    print([n for n in globals() if not n.startswith("__")], [n for n in os.environ if n.startswith("WAGGLE")])
+    print([n for n in globals() if not n.startswith("__")], [n for n in os.environ if n.startswith("WAGGLE") and not n.startswith("WAGGLE_TEST")])
     with multiprocessing.get_context("spawn").Pool(1) as p:
         print(p.map(double, [21]))
 `)
@@ -273,7 +273,7 @@ if __name__ == "__main__":
 	write("y.mjs", "export const answer = 43")
 	r = run("node", `"use strict";
 console.log(require("./x").answer, __dirname === process.cwd(), require.main === module, process.argv.length, process.execArgv.length);
-console.log(Object.keys(process.env).filter(n => n.startsWith("WAGGLE")), this === module.exports, typeof globalThis.require);
+console.log(Object.keys(process.env).filter(n => n.startsWith("WAGGLE") && !n.startsWith("WAGGLE_TEST")), this === module.exports, typeof globalThis.require);
 import("./y.mjs").then(m => { console.log(m.answer); null.x; });
 `)
 	require.Equal(t, "42 true true 2 0\n[] true undefined\n43\n", r.Stdout.Text, r.Stderr.Text)

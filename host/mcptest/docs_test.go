@@ -181,6 +181,8 @@ func timeless(text string) string {
 		{`env-[a-z2-7]{8}`, "env-k3wq7n2x"},
 		{`\b(x|exec-)[a-z2-7]{8,12}(-\d)?\b`, "exec-m4tz6d2a"},
 		{`\d{4}-\d\d-\d\dT[0-9:.]+(Z|[+-]\d\d:\d\d)`, "2026-07-28T09:00:00Z"},
+		{`"execution_id": "[a-z2-7]{12}"`, `"execution_id": "m4tz6d2a7q3x"`},
+		{`exec/[a-z2-7]{12}/`, "exec/m4tz6d2a7q3x/"},
 		{`"duration_ms": \d+`, `"duration_ms": 41`},
 		{`after \d+ ms`, "after 41 ms"},
 		{`in \d+(\.\d+)? s`, "in 5.2 s"},

@@ -175,6 +175,7 @@ func start(dir string, req environment.Request, has map[string]string) (*Machine
 	agent.Handle(guestv1connect.NewProcessHandler(m.process))
 	agent.Handle(guestv1connect.NewFilesystemHandler(&filesystem{m: m}))
 	agent.Handle(guestv1connect.NewPackagesHandler(&packages{}))
+	agent.Handle(guestv1connect.NewSystemHandler(system{}))
 	for name, h := range map[string]http.Handler{"supervisor.sock": control, "guestd.sock": agent} {
 		ln, err := net.Listen("unix", filepath.Join(dir, name))
 		if err != nil {
