@@ -139,14 +139,15 @@ func (e *Edge) forCallers(next http.HandlerFunc) http.HandlerFunc {
 // ServeHTTP checks where the request goes to and comes from before anything reads it.
 // The host of a preview leads to that alone.
 func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Body != nil && r.Body != http.NoBody {
+		// net/http reads what is left of a body before it answers, which would have no
+		// end where it comes a byte at a time. readBody has deadlines of its own,
+		// and what goes to a preview has none.
+		bodyDue(w, time.Now().Add(bodyDeadline))
+	}
 	if _, _, _, ok := previewTarget(r.Host); ok {
 		e.previews.serve(w, r)
 		return
-	}
-	if r.Body != nil && r.Body != http.NoBody {
-		// net/http reads what is left of a body before it answers, which would have no
-		// end where it comes a byte at a time. readBody has deadlines of its own.
-		bodyDue(w, time.Now().Add(bodyDeadline))
 	}
 	if reason := e.refuse(r); reason != "" {
 		e.log.Warn("refused request", "reason", reason, "remote", r.RemoteAddr)

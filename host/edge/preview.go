@@ -120,6 +120,7 @@ func (p *previews) serve(w http.ResponseWriter, r *http.Request) {
 	if r.TLS != nil || strings.HasPrefix(p.edge.cfg.PublicURL, "https:") {
 		scheme = "https"
 	}
+	bodyDue(w, time.Time{}) // how long a page may send is its server's question
 	t := target{env: env, port: port, origin: scheme + "://" + r.Host}
 	p.proxy.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), targetKey{}, t)))
 }
@@ -169,6 +170,7 @@ func (p *previews) failed(w http.ResponseWriter, r *http.Request, err error) {
 	if errors.Is(err, context.Canceled) {
 		return // the browser has gone
 	}
+	bodyDue(w, time.Now().Add(bodyDeadline)) // as for whoever is refused
 	t, _ := r.Context().Value(targetKey{}).(target)
 	http.Error(w, fmt.Sprintf("nothing answers on port %d of %s: %v. The server there must listen on 127.0.0.1 or 0.0.0.0; "+
 		"execute with background, or with keep_children, keeps it running.", t.port, t.env, err), http.StatusBadGateway)

@@ -202,6 +202,9 @@ func (h *hostile) trickle(t *testing.T) {
 			begin += hostileToken + "\r\nContent-Length: 1000000\r\n\r\n{"
 		case 2:
 			begin += "no-such-token\r\nTransfer-Encoding: chunked\r\n\r\n"
+			if i%2 == 0 {
+				begin = strings.Replace(begin, "localhost", "8000-env-aaaaaaaa.localhost", 1)
+			}
 		}
 		if _, err := io.WriteString(conn, begin); err == nil && drips(conn) {
 			ended.Add(1)
