@@ -20,9 +20,9 @@ import (
 func TestProgressOfClients(t *testing.T) {
 	t.Parallel()
 	clients := mcptest.Find(t)
-	s := product(t)
-	addFixtures(s)
-	url := serve(t, edge.Config{MCP: s})
+	p := product(t)
+	addFixtures(p.MCP)
+	url := serve(t, p)
 	for _, era := range []string{"2025-11-25", "2026-07-28"} {
 		t.Run(era, func(t *testing.T) {
 			t.Parallel()
@@ -40,7 +40,9 @@ func TestDocumentedClient(t *testing.T) {
 	const token = "a-token-of-the-documents"
 	tokens, err := edge.ReadTokens(strings.NewReader("reader " + token + "\n"))
 	require.NoError(t, err)
-	url := serve(t, edge.Config{MCP: product(t), Tokens: tokens})
+	p := product(t)
+	p.Tokens = tokens
+	url := serve(t, p)
 	docs, err := os.ReadFile(filepath.Join("..", "..", "docs", "mcp.md"))
 	require.NoError(t, err)
 	_, rest, ok := strings.Cut(string(docs), "<!-- checked: claude -->\n```json\n")

@@ -14,7 +14,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/stacklok/waggle/host/edge"
 	"github.com/stacklok/waggle/host/mcptest"
 )
 
@@ -45,9 +44,9 @@ func TestConformance(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := product(t)
-			addFixtures(s)
-			out := run(t, clients, serve(t, edge.Config{MCP: s}), suite.args)
+			p := product(t)
+			addFixtures(p.MCP)
+			out := run(t, clients, serve(t, p), suite.args)
 			require.GreaterOrEqual(t, passed(t, out), suite.least, "the suite did not run what it should: %s", out)
 		})
 	}
@@ -58,7 +57,7 @@ func TestConformance(t *testing.T) {
 func TestConformanceOfProduct(t *testing.T) {
 	t.Parallel()
 	clients := mcptest.Find(t)
-	url := serve(t, edge.Config{MCP: product(t)})
+	url := serve(t, product(t))
 	for _, scenario := range []string{
 		"server-initialize", "server-session-lifecycle", "ping", "tools-list", "server-sse-multiple-streams", "dns-rebinding-protection",
 	} {

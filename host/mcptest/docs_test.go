@@ -3,10 +3,12 @@
 package mcptest_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"flag"
 	"fmt"
 	"maps"
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -15,7 +17,6 @@ import (
 	"testing"
 
 	"github.com/mark3labs/mcp-go/mcp"
-	"github.com/mark3labs/mcp-go/server"
 	"github.com/stretchr/testify/require"
 )
 
@@ -43,7 +44,7 @@ func TestDocs(t *testing.T) {
 	require.True(t, ok, "docs/mcp.md has no line %q", docsBegin)
 	_, after, ok := strings.Cut(rest, docsEnd)
 	require.True(t, ok, "docs/mcp.md has no line %q", docsEnd)
-	want := before + docsBegin + describe(t, product(t)) + docsEnd + after
+	want := before + docsBegin + "\n" + describe(t, serve(t, product(t))) + docsEnd + after
 	if *update {
 		require.NoError(t, os.WriteFile(path, []byte(want), 0o644))
 		return
@@ -52,13 +53,13 @@ func TestDocs(t *testing.T) {
 }
 
 // describe writes a section for each tool, in the order of the list that clients get.
-func describe(t *testing.T, s *server.MCPServer) string {
+func describe(t *testing.T, url string) string {
 	var list struct{ Tools []mcp.Tool }
-	ask(t, s, "tools/list", nil, &list)
-	shown := examples(t, s)
+	ask(t, url, "tools/list", nil, &list)
+	shown := examples(t, url)
 	var b strings.Builder
 	for _, tool := range list.Tools {
-		fmt.Fprintf(&b, "\n### %s\n\n%s\n\n", tool.Name, tool.Description)
+		fmt.Fprintf(&b, "### %s\n\n%s\n\n", tool.Name, tool.Description)
 		writeHints(&b, tool)
 		writeParameters(t, &b, tool)
 		if shown[tool.Name] == "" {
@@ -66,7 +67,6 @@ func describe(t *testing.T, s *server.MCPServer) string {
 		}
 		b.WriteString(shown[tool.Name])
 	}
-	b.WriteByte('\n')
 	return b.String()
 }
 
@@ -131,7 +131,7 @@ func writeParameters(t *testing.T, b *strings.Builder, tool mcp.Tool) {
 
 // examples makes the calls, one after the other, and returns what a reader sees of
 // each, by tool.
-func examples(t *testing.T, s *server.MCPServer) map[string]string {
+func examples(t *testing.T, url string) map[string]string {
 	raw, err := os.ReadFile(filepath.Join("testdata", "examples.json"))
 	require.NoError(t, err)
 	var calls []example
@@ -151,7 +151,7 @@ func examples(t *testing.T, s *server.MCPServer) map[string]string {
 			Name      string         `json:"name"`
 			Arguments map[string]any `json:"arguments"`
 		}{c.Tool, c.Arguments}
-		ask(t, s, "tools/call", params, &r)
+		ask(t, url, "tools/call", params, &r)
 		require.False(t, r.IsError, "%s: %v", c.Tool, r.Content)
 		if env == "" {
 			var made struct {
@@ -168,7 +168,7 @@ func examples(t *testing.T, s *server.MCPServer) map[string]string {
 		enc.SetIndent("", "  ")
 		require.NoError(t, enc.Encode(r.StructuredContent))
 		require.NotEmpty(t, r.Content)
-		shown[c.Tool] = timeless(fmt.Sprintf("`tools/call` with\n\n```json\n%s\n```\n\nhas the structured result\n\n```json\n%s```\n\nand the text\n\n```text\n%s\n```\n",
+		shown[c.Tool] = timeless(fmt.Sprintf("`tools/call` with\n\n```json\n%s\n```\n\nhas the structured result\n\n```json\n%s```\n\nand the text\n\n```text\n%s\n```\n\n",
 			request, result.String(), strings.TrimRight(r.Content[0].Text, "\n")))
 	}
 	return shown
@@ -183,6 +183,7 @@ func timeless(text string) string {
 		{`\d{4}-\d\d-\d\dT[0-9:.]+(Z|[+-]\d\d:\d\d)`, "2026-07-28T09:00:00Z"},
 		{`"execution_id": "[a-z2-7]{12}"`, `"execution_id": "m4tz6d2a7q3x"`},
 		{`exec/[a-z2-7]{12}/`, "exec/m4tz6d2a7q3x/"},
+		{`localhost:\d+`, "localhost:8080"},
 		{`"duration_ms": \d+`, `"duration_ms": 41`},
 		{`after \d+ ms`, "after 41 ms"},
 		{`in \d+(\.\d+)? s`, "in 5.2 s"},
@@ -192,15 +193,20 @@ func timeless(text string) string {
 	return text
 }
 
-// ask makes a request of the server itself.
-func ask(t *testing.T, s *server.MCPServer, method string, params, result any) {
+// ask makes a request without a session.
+func ask(t *testing.T, url, method string, params, result any) {
 	t.Helper()
 	raw, err := json.Marshal(map[string]any{"jsonrpc": "2.0", "id": 1, "method": method, "params": params})
 	require.NoError(t, err)
-	answer, err := json.Marshal(s.HandleMessage(t.Context(), raw))
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, bytes.NewReader(raw))
 	require.NoError(t, err)
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Accept", "application/json")
+	resp, err := http.DefaultClient.Do(req)
+	require.NoError(t, err)
+	defer resp.Body.Close()
 	var response struct{ Result, Error json.RawMessage }
-	require.NoError(t, json.Unmarshal(answer, &response))
+	require.NoError(t, json.NewDecoder(resp.Body).Decode(&response))
 	require.Empty(t, response.Error, "%s", response.Error)
 	require.NoError(t, json.Unmarshal(response.Result, result))
 }

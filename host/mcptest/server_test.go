@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/mark3labs/mcp-go/server"
 	"github.com/stretchr/testify/require"
 
 	"github.com/stacklok/waggle/host/edge"
@@ -19,8 +18,8 @@ import (
 // grace is what calls get when a server of a test ends.
 const grace = 5 * time.Second
 
-// product is the MCP server that `waggle serve` serves, with machines that are played.
-func product(t testing.TB) *server.MCPServer {
+// product is what `waggle serve` serves, with machines that are played.
+func product(t testing.TB) edge.Config {
 	t.Helper()
 	m, err := environment.New(environment.Config{
 		Launch: envtest.NewFleet(t).Launch, Holder: "test", Max: 10, CPUs: 1, MemoryMiB: 512, DiskMiB: 1024,
@@ -28,9 +27,9 @@ func product(t testing.TB) *server.MCPServer {
 	})
 	require.NoError(t, err)
 	t.Cleanup(m.Close)
-	s, err := tools.New(tools.Config{Manager: m, Notify: edge.Notify, Version: "test"})
+	s, err := tools.New(tools.Config{Manager: m, Notify: edge.Notify, Preview: edge.PreviewURL, Version: "test"})
 	require.NoError(t, err)
-	return s
+	return edge.Config{MCP: s, Dial: m.Dial}
 }
 
 // serve serves on the very edge that `waggle serve` has, and returns its URL.

@@ -122,20 +122,6 @@ func (f *filesystem) Stat(_ context.Context, req *connect.Request[guestv1.Filesy
 	return connect.NewResponse(&guestv1.FilesystemStatResponse{Entry: entry}), nil
 }
 
-// system plays the System service's Info alone.
-type system struct {
-	guestv1connect.UnimplementedSystemHandler
-}
-
-// Info describes a machine of which half is used.
-func (system) Info(context.Context, *connect.Request[guestv1.SystemInfoRequest]) (*connect.Response[guestv1.SystemInfoResponse], error) {
-	return connect.NewResponse(&guestv1.SystemInfoResponse{
-		Uptime:           durationpb.New(time.Minute),
-		MemoryTotalBytes: 512 << 20, MemoryAvailableBytes: 256 << 20, DiskTotalBytes: 10 << 30, DiskFreeBytes: 5 << 30,
-		Tasks: 60, RunningExecs: 1,
-	}), nil
-}
-
 // MakeDir implements the Filesystem service.
 func (f *filesystem) MakeDir(_ context.Context, req *connect.Request[guestv1.FilesystemMakeDirRequest]) (*connect.Response[guestv1.FilesystemMakeDirResponse], error) {
 	if err := os.MkdirAll(f.m.path(req.Msg.GetPath()), fs.FileMode(req.Msg.GetMode())); err != nil {
