@@ -5,20 +5,16 @@ package environment
 // Code lies outside the working directory, where it is in nobody's way, and must not
 // notice: an interpreter looks for what is imported beside the file that it is given.
 // So two of them are given a few lines that read the file instead.
-
-// The lines come in the variable WAGGLE_BOOT, so that a list of processes shows the
-// program and the file. They take it away: what the code starts does not have it.
-const (
-	bootVariable = "WAGGLE_BOOT"
-	runPython    = `exec(__import__("os").environ.pop("WAGGLE_BOOT"))`
-	runNode      = `eval(process.env.WAGGLE_BOOT)`
-)
+//
+// The lines are an argument, so that an interpreter compiles them once: a variable that
+// an argument evaluates costs 10 ms more in an emulated machine.
 
 // bootPython runs the file in __main__ with the working directory first on sys.path.
 // __file__ is the file itself: multiprocessing loads it anew in a process that it
 // spawns, and tracebacks read their lines from it. Its own frame is left out of the
 // traceback, and none of its names stay.
-const bootPython = `def _waggle():
+const bootPython = `# Waggle: runs the file at the end
+def _waggle():
     import os, sys
     sys.argv.pop(0)
     try:
@@ -40,7 +36,8 @@ exec(globals().pop("_waggle")())
 // and __dirname find what lies there, and require.main is the module. What is
 // written as an ES module node itself has to load, from where it lies; relative
 // imports of it are led to the working directory where node has hooks for that.
-const bootNode = `"use strict";
+const bootNode = `// Waggle: runs the file at the end
+"use strict";
 {
 const Module = require("module"), path = require("path"), fs = require("fs"), vm = require("vm"), url = require("url");
 const real = process.argv[1], cwd = process.cwd(), name = path.join(cwd, path.basename(real));
@@ -51,7 +48,6 @@ if (/\b(import|export|await)\b/.test(src)) {
 }
 process.execArgv = [];
 delete process._eval;
-delete process.env.WAGGLE_BOOT;
 for (const n of ["module", "exports", "require", "__filename", "__dirname"]) delete globalThis[n];
 if (esm) {
   const from = url.pathToFileURL(real).href, to = url.pathToFileURL(name).href;

@@ -183,9 +183,6 @@ func (x *execution) start(program []string) *guestv1.Start {
 	if s.Env == nil {
 		s.Env = make(map[string]string)
 	}
-	if x.rt.boot == nil {
-		delete(s.Env, bootVariable)
-	}
 	maps.Copy(s.Env, x.req.Env)
 	if x.req.Stdin != "" {
 		s.StdinMode = guestv1.StdinMode_STDIN_MODE_PIPE

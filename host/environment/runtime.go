@@ -47,16 +47,15 @@ var runtimes = []runtime{
 		name: "python", extension: ".py",
 		// -u: what was printed before a timeout is not lost in a buffer.
 		programs: [][]string{{"python3", "-u"}, {"python", "-u"}},
-		boot:     []string{"-c", runPython},
-		env:      map[string]string{bootVariable: bootPython},
+		boot:     []string{"-c", bootPython},
 		manager:  guestv1.PackageManager_PACKAGE_MANAGER_PIP,
 	},
 	{
 		name: "node", extension: ".js",
 		programs: [][]string{{"node"}},
-		boot:     []string{"-e", runNode},
+		boot:     []string{"-e", bootNode},
 		// require finds what npm installs globally.
-		env:     map[string]string{bootVariable: bootNode, "NODE_PATH": "/usr/local/lib/node_modules:/usr/lib/node_modules"},
+		env:     map[string]string{"NODE_PATH": "/usr/local/lib/node_modules:/usr/lib/node_modules"},
 		manager: guestv1.PackageManager_PACKAGE_MANAGER_NPM,
 	},
 	{
