@@ -54,6 +54,8 @@ var (
 	ErrFilePermission = errors.New("permission denied")
 	// ErrFileKind: a directory where a file is needed, or the reverse.
 	ErrFileKind = errors.New("wrong kind of file")
+	// ErrNotText: a file was asked for as text that is none.
+	ErrNotText = errors.New("the file is no text")
 	// ErrEdit: a file is not as an edit expects it; nothing was changed.
 	ErrEdit = errors.New("the file was not edited")
 	// ErrNoSpace: the environment's disk is full.

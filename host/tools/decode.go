@@ -11,8 +11,11 @@ import (
 	"math"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
+	"unicode/utf16"
+	"unicode/utf8"
 
 	"github.com/mark3labs/mcp-go/mcp"
 
@@ -32,6 +35,9 @@ func decode[In any](tool string, req mcp.CallToolRequest) (In, error) {
 	}
 	if len(raw) == 0 || bytes.Equal(raw, []byte("null")) {
 		raw = []byte("{}")
+	}
+	if err := checkText(raw); err != nil {
+		return in, err
 	}
 	var fields map[string]json.RawMessage
 	if err := json.Unmarshal(raw, &fields); err != nil {
@@ -53,6 +59,42 @@ func decode[In any](tool string, req mcp.CallToolRequest) (In, error) {
 		return in, invalid("arguments are not understood: %v", err)
 	}
 	return in, nil
+}
+
+// checkText refuses what encoding/json would replace without a word: bytes that are
+// not UTF-8, and halves of UTF-16 pairs.
+func checkText(raw []byte) error {
+	if !utf8.Valid(raw) {
+		return invalid("arguments are not UTF-8: give binary content as base64, with encoding base64 where the tool has it")
+	}
+	for i := 0; i < len(raw); i++ {
+		if raw[i] != '\\' {
+			continue
+		}
+		unit, ok := escaped(raw[i:])
+		switch {
+		case !ok:
+			i++ // another escape, of one character
+		case !utf16.IsSurrogate(unit):
+			i += 5
+		default:
+			second, _ := escaped(raw[min(i+6, len(raw)):])
+			if utf16.DecodeRune(unit, second) == utf8.RuneError {
+				return invalid("arguments hold a lone surrogate, \\u%04x, which is no character: give the whole pair, or binary content as base64", unit)
+			}
+			i += 11
+		}
+	}
+	return nil
+}
+
+// escaped is the UTF-16 unit of the \uXXXX that raw begins with.
+func escaped(raw []byte) (unit rune, ok bool) {
+	if len(raw) < 6 || raw[0] != '\\' || raw[1] != 'u' {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(string(raw[2:6]), 16, 16)
+	return rune(n), err == nil
 }
 
 // checkNames says which arguments are missing and which ones the tool does not

@@ -35,6 +35,7 @@ var next = []struct {
 	{environment.ErrFileNotFound, "list_files shows what is there."},
 	{environment.ErrFilePermission, "Code and files belong to an ordinary user: use paths below its working directory or home (" + environment.Home + "), or /tmp."},
 	{environment.ErrFileKind, "list_files shows which paths are files and which are directories."},
+	{environment.ErrNotText, "Read it with encoding base64, or with a program, by execute."},
 	{environment.ErrEdit, "Nothing was changed. read_file shows the text as it is."},
 	{environment.ErrNoSpace, "Remove files that are no longer needed."},
 	{environment.ErrNoPort, "Start the server in the environment, in the background, and call again."},

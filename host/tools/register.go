@@ -67,6 +67,7 @@ func register[In, Out any](
 		for _, l := range c.links {
 			result.Content = append(result.Content, mcp.NewResourceLink(l.uri, l.name, l.description, l.mimeType))
 		}
+		result.Content = append(result.Content, c.attached...)
 		return result, nil
 	})
 	return nil
@@ -81,6 +82,8 @@ type call struct {
 	t     *tools
 	ctx   context.Context
 	token mcp.ProgressToken
+	// attached is what the result shows beside its text. The tool alone adds to it.
+	attached []mcp.Content
 
 	mu    sync.Mutex
 	sent  int

@@ -24,6 +24,8 @@ var writeFile = spec{
 const (
 	encodingText   = "utf-8"
 	encodingBase64 = "base64"
+	// encodingImage is that of a picture, which stands beside the structured result.
+	encodingImage = "image"
 )
 
 type writeFileInput struct {

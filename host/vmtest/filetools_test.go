@@ -63,6 +63,23 @@ func TestFileTools(t *testing.T) {
 		require.Equal(t, "one\none\n", in.Command(t, "exec", env.ID, dir+"/run.sh"))
 		require.Contains(t, c.Refused(t, "write_file", with(map[string]any{"path": dir + "/x", "content": "", "mode": "4755"})), "mode")
 	})
+	t.Run("read", func(t *testing.T) {
+		const png = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+		write("dot.png", png, map[string]any{"encoding": "base64"})
+		type answer struct {
+			Content  string `json:"content"`
+			Encoding string `json:"encoding"`
+			MIME     string `json:"mime_type"`
+		}
+		var read answer
+		c.Call(t, "read_file", with(map[string]any{"path": dir + "/dot.png"}), &read)
+		require.Equal(t, answer{"", "image", "image/png"}, read)
+		read = answer{}
+		c.Call(t, "read_file", with(map[string]any{"path": dir + "/dot.png", "encoding": "base64"}), &read)
+		require.Equal(t, answer{png, "base64", "image/png"}, read)
+		require.Contains(t, c.Refused(t, "read_file", with(map[string]any{"path": dir + "/dot.png", "encoding": "utf-8"})), "not UTF-8")
+		in.Command(t, "exec", env.ID, "--", "rm", dir+"/dot.png")
+	})
 	t.Run("edit", func(t *testing.T) {
 		edit := func(old, text string) map[string]any {
 			return with(map[string]any{"path": dir + "/run.sh", "old_text": old, "new_text": text})
