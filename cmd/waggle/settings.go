@@ -114,6 +114,7 @@ func (c *serverFlags) Validate() error {
 	err := errors.Join(
 		c.vmFlags.Validate(),
 		within("WAGGLE_MAX_ENVIRONMENTS", "max-environments", c.MaxEnvironments, 1, maxEnvironments),
+		within("WAGGLE_MAX_ENVIRONMENTS_PER_CALLER", "max-environments-per-caller", c.MaxPerCaller, 0, maxEnvironments),
 		within("WAGGLE_MAX_CPUS", "max-cpus", c.MaxCPUs, 0, uint32(min(maxCPUs, cpusPerHostCPU*runtime.NumCPU()))),
 		within("WAGGLE_MAX_MEMORY_MB", "max-memory-mb", c.MaxMemoryMB, 0, maxMemoryMB),
 		within("WAGGLE_DEFAULT_TIMEOUT_MIN", "default-timeout-min", c.DefaultTimeoutMin, 1, int(environment.MaxIdle.Minutes())),

@@ -110,11 +110,18 @@ func (m *Manager) reserve(req Request, abort context.CancelCauseFunc) (e *enviro
 	if earlier, err := m.sameKeyLocked(req); earlier != nil || err != nil {
 		return earlier, true, err
 	}
-	used := 0
+	used, own := 0, 0
 	for _, other := range m.envs {
-		if other.snapshot().State.holdsSlot() {
-			used++
+		if !other.snapshot().State.holdsSlot() {
+			continue
 		}
+		used++
+		if other.owner == e.owner {
+			own++
+		}
+	}
+	if e.owner != "" && m.cfg.MaxPerOwner > 0 && own >= m.cfg.MaxPerOwner {
+		return nil, false, fmt.Errorf("%w: %d of the %d that %s may have are in use", ErrMaxEnvironments, own, m.cfg.MaxPerOwner, e.owner)
 	}
 	if used >= m.cfg.Max {
 		return nil, false, fmt.Errorf("%w: %d of %d are in use", ErrMaxEnvironments, used, m.cfg.Max)

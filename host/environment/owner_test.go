@@ -5,6 +5,7 @@ package environment_test
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -72,4 +73,26 @@ func TestOwners(t *testing.T) {
 	require.ErrorContains(t, err, "killed")
 	_, err = second.Get(bob, never)
 	require.NotContains(t, err.Error(), "killed")
+}
+
+// TestMaxPerOwner: one identity cannot take all.
+func TestMaxPerOwner(t *testing.T) {
+	t.Parallel()
+	m, err := environment.New(environment.Config{
+		Launch: envtest.NewFleet(t).Launch, Holder: "test", Max: 3, MaxPerOwner: 1, CPUs: 1, MemoryMiB: 512, DiskMiB: 1024,
+		Idle: 30 * time.Minute, ExecDefault: 30 * time.Second, ExecMax: 5 * time.Minute,
+	})
+	require.NoError(t, err)
+	t.Cleanup(m.Close)
+	alice, bob := environment.WithOwner(t.Context(), "alice"), environment.WithOwner(t.Context(), "bob")
+	info, err := m.Create(alice, environment.CreateOptions{}, nil)
+	require.NoError(t, err)
+	_, err = m.Create(alice, environment.CreateOptions{}, nil)
+	require.ErrorIs(t, err, environment.ErrMaxEnvironments)
+	require.ErrorContains(t, err, "1 of the 1 that alice may have")
+	_, err = m.Create(bob, environment.CreateOptions{}, nil)
+	require.NoError(t, err)
+	require.NoError(t, m.Destroy(alice, info.ID))
+	_, err = m.Create(alice, environment.CreateOptions{}, nil)
+	require.NoError(t, err)
 }
