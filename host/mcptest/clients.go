@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/stacklok/waggle/host/remedy"
 )
 
 // Conformance names the clients in WAGGLE_TEST_REQUIRE.
@@ -45,11 +47,11 @@ func Find(t testing.TB) *Clients {
 	require.NoError(t, err)
 	out, err := exec.CommandContext(t.Context(), filepath.Join(strings.TrimSpace(string(root)), "scripts", "mcp-clients.sh"), "--where").Output()
 	if err != nil {
-		const remedy = "the MCP clients are not installed: go tool -modfile=tools/go.mod task mcp-clients"
+		why := "the MCP clients are not installed: " + remedy.RunTask("mcp-clients")
 		if slices.Contains(strings.Split(os.Getenv("WAGGLE_TEST_REQUIRE"), ","), Conformance) {
-			t.Fatalf("WAGGLE_TEST_REQUIRE has %s, but: %s", Conformance, remedy)
+			t.Fatalf("WAGGLE_TEST_REQUIRE has %s, but: %s", Conformance, why)
 		}
-		t.Skip(remedy)
+		t.Skip(why)
 	}
 	modules := filepath.Join(strings.TrimSpace(string(out)), "node_modules")
 	arch := map[string]string{"amd64": "x64", "arm64": "arm64"}[runtime.GOARCH]

@@ -46,7 +46,7 @@ func TestTasksExist(t *testing.T) {
 	t.Parallel()
 	tasks, err := os.ReadFile("../../Taskfile.yaml")
 	require.NoError(t, err)
-	for _, name := range []string{"kernel", "images", "build", "deps:krun", "sign"} {
+	for _, name := range []string{"kernel", "images", "build", "deps:krun", "sign", "mcp-clients"} {
 		require.Contains(t, string(tasks), "\n  "+name+":\n")
 		require.Contains(t, remedy.RunTask(name), "`"+remedy.Task(name)+"`")
 	}
