@@ -8,8 +8,9 @@
 # WAGGLE_IMAGE_PINS says what the versions of packages.lock are worth: strict (the
 # default here) builds these or nothing, prefer takes the newest of those that the
 # mirrors no longer have, newest takes the newest of all. WAGGLE_IMAGE_SNAPSHOT=TIME
-# takes the packages from that day's state of snapshot.debian.org. WAGGLE_IMAGE_LOCK is
-# another packages.lock, of images of your own.
+# takes the packages from that day's state of WAGGLE_IMAGE_ARCHIVE, the URL of an archive
+# of Debian's past such as Debian's snapshot service. WAGGLE_IMAGE_LOCK is another
+# packages.lock, of images of your own.
 #
 # Works as root and, by user namespaces, as an ordinary user. Packages come
 # through this machine's apt sources, proxy and certificates. The result keeps the
@@ -74,7 +75,9 @@ packages=$(echo "$wanted" | cut -d' ' -f1 | paste -sd, -)
 # The names in the format are apt's, not the shell's.
 sources=""
 if [ -n "${WAGGLE_IMAGE_SNAPSHOT:-}" ]; then
-	old='deb [check-valid-until=no] http://snapshot.debian.org/archive'
+	[ -n "${WAGGLE_IMAGE_ARCHIVE:-}" ] ||
+		die "WAGGLE_IMAGE_SNAPSHOT needs WAGGLE_IMAGE_ARCHIVE, the URL of an archive of Debian's past (images/README.md)"
+	old="deb [check-valid-until=no] $WAGGLE_IMAGE_ARCHIVE"
 	sources="$old/debian/$WAGGLE_IMAGE_SNAPSHOT $suite main
 $old/debian/$WAGGLE_IMAGE_SNAPSHOT $suite-updates main
 $old/debian-security/$WAGGLE_IMAGE_SNAPSHOT $suite-security main"

@@ -28,7 +28,7 @@ if [ "$WAGGLE_PINS" = prefer ]; then
 	exit 0
 fi
 echo "build.sh: not all pinned versions are there. Choose one of:
-  WAGGLE_IMAGE_SNAPSHOT=$WAGGLE_SNAPSHOT  the pinned versions, from snapshot.debian.org
+  WAGGLE_IMAGE_SNAPSHOT=$WAGGLE_SNAPSHOT WAGGLE_IMAGE_ARCHIVE=URL  the pinned versions, from an archive
   WAGGLE_IMAGE_PINS=prefer                what is not there is taken as it is today
   images/pin.sh                           pin what is there today, for a commit" >&2
 exit 1
